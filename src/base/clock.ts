@@ -1,0 +1,33 @@
+/** Wall-clock nanoseconds since 1970, as the CRI wants its timestamps: beyond 2⁵³, hence bigint. */
+export function nowNs(): bigint {
+  return offset + process.hrtime.bigint()
+}
+
+// The monotonic clock gives the resolution; the offset is taken again every minute, so that a stepped wall clock shows.
+let offset = wallOffset()
+setInterval(() => {
+  offset = wallOffset()
+}, 60_000).unref()
+
+function wallOffset(): bigint {
+  return BigInt(Math.round((Date.now()) * 1e6)) - process.hrtime.bigint()
+}
+
+/** Resolves after `ms`, or rejects with the signal's reason. */
+export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  if (signal?.aborted === true) {
+    reject(signal.reason)
+    return promise
+  }
+  const stop = () => {
+    clearTimeout(timer)
+    reject(signal?.reason)
+  }
+  const timer = setTimeout(() => {
+    signal?.removeEventListener('abort', stop)
+    resolve()
+  }, ms)
+  signal?.addEventListener('abort', stop, { once: true })
+  return promise
+}
