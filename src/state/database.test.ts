@@ -1,0 +1,299 @@
+import assert from 'node:assert/strict'
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import Sqlite from 'better-sqlite3'
+import { dict } from '../base/dict.ts'
+import { digestFromHex } from '../base/digest.ts'
+import { setEffectHook } from '../base/effects.ts'
+import { newId } from '../base/ids.ts'
+import type { Container, ContainerConfig } from '../model/container.ts'
+import type { Pod } from '../model/pod.ts'
+import { Database } from './database.ts'
+
+function inDirectory(run: (file: string) => void): void {
+  const directory = mkdtempSync(join(tmpdir(), 'berth-state-'))
+  try {
+    run(join(directory, 'berth.db'))
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+}
+
+const digest = (n: number) => digestFromHex(n.toString(16).padStart(64, '0'))
+
+function pod(name: string): Pod {
+  return {
+    id: newId(),
+    config: {
+      metadata: { name, namespace: 'default', uid: 'u', attempt: 3 },
+      hostname: 'h',
+      logDirectory: '/var/log/pods/x',
+      portMappings: [{ protocol: 'tcp', containerPort: 80, hostPort: 8080, hostIp: '' }],
+      labels: dict([['__proto__', 'a label like any other']]),
+      annotations: dict(),
+      cgroupParent: '',
+      sysctls: dict(),
+      namespaces: { network: 'pod', pid: 'container', ipc: 'pod', targetId: '' },
+      privileged: false,
+      readonlyRootfs: false,
+      supplementalGroups: [],
+      supplementalGroupsPolicy: 'merge',
+    },
+    runtimeHandler: '',
+    phase: 'creating',
+    createdAt: 1_790_000_000_123_456_789n,
+    bootId: 'boot',
+    cgroup: '/berth/x',
+    networkHeld: false,
+    network: { ips: [], attachment: undefined },
+    delivered: false,
+  }
+}
+
+function container(podId: string): Container {
+  const config: ContainerConfig = {
+    metadata: { name: 'c', attempt: 0 },
+    image: 'busybox',
+    userSpecifiedImage: '',
+    command: ['sh'],
+    args: [],
+    workingDir: '',
+    envs: [['A', 'b']],
+    mounts: [],
+    devices: [],
+    cdiDevices: [],
+    labels: dict([['__proto__', 'x']]),
+    annotations: dict(),
+    logPath: '',
+    stdin: false,
+    stdinOnce: false,
+    tty: false,
+    security: {
+      capabilities: { add: [], drop: [], addAmbient: [] },
+      privileged: false,
+      namespaces: { network: 'pod', pid: 'container', ipc: 'pod', targetId: '' },
+      runAsUsername: '',
+      supplementalGroups: [],
+      supplementalGroupsPolicy: 'merge',
+      readonlyRootfs: false,
+      noNewPrivs: false,
+      maskedPaths: [],
+      readonlyPaths: [],
+    },
+    stopSignal: '',
+  }
+  return {
+    id: newId(),
+    podId,
+    config,
+    phase: 'creating',
+    createdAt: 2n,
+    startedAt: 0n,
+    imageId: digest(9),
+    imageRef: 'r',
+    imageName: 'busybox',
+    imageMounts: dict(),
+    logPath: '',
+    cgroup: '/berth/x/c',
+    user: { uid: 0, gid: 0, supplementalGroups: [] },
+    stopSignal: 'SIGTERM',
+    delivered: false,
+  }
+}
+
+test('rows come back as they went in, after closing and opening again', () => {
+  inDirectory(file => {
+    const db = Database.open(file)
+    const first = pod('a')
+    db.transact('insert', tx => tx.pods.insert(first))
+    const ready: Pod = {
+      ...first,
+      phase: 'ready',
+      networkHeld: true,
+      network: { ips: ['10.0.0.2'] },
+      init: { pid: 12, startTime: '345' },
+      delivered: true,
+    }
+    db.transact('update', tx => tx.pods.update(ready))
+    db.close()
+    const again = Database.open(file)
+    const { pods, unreadable } = again.read.pods.all()
+    assert.deepEqual(unreadable, [])
+    assert.deepEqual(pods, [{ ...ready, network: { ips: ['10.0.0.2'] } }])
+    assert.equal(Object.getPrototypeOf(pods[0]!.config.labels), null)
+    again.close()
+  })
+})
+
+test('a pod key and a container key exist once; a failing transaction changes nothing', () => {
+  inDirectory(file => {
+    const db = Database.open(file)
+    const first = pod('a')
+    db.transact('insert', tx => tx.pods.insert(first))
+    assert.throws(
+      () =>
+        db.transact('twice', tx => {
+          tx.pods.insert(pod('b'))
+          tx.pods.insert(pod('a'))
+        }),
+      /UNIQUE/,
+    )
+    assert.equal(db.read.pods.all().pods.length, 1)
+    db.close()
+  })
+})
+
+test('unreadable rows keep their identity', () => {
+  inDirectory(file => {
+    const db = Database.open(file)
+    const p = pod('a')
+    const c = container(p.id)
+    db.transact('insert', tx => {
+      tx.pods.insert(p)
+      tx.containers.insert(c, [])
+    })
+    db.close()
+    const raw = new Sqlite(file)
+    raw.exec(`UPDATE pods SET config = '{'; UPDATE containers SET config = 'x'`)
+    raw.close()
+    const again = Database.open(file)
+    const pods = again.read.pods.all()
+    assert.equal(pods.unreadable[0]?.id, p.id)
+    assert.deepEqual(pods.pods[0]?.config.metadata, p.config.metadata)
+    assert.equal(pods.pods[0]?.phase, 'notready')
+    const containers = again.read.containers.all()
+    assert.equal(containers.containers[0]?.phase, 'unknown')
+    assert.deepEqual(containers.containers[0]?.config.metadata, c.config.metadata)
+    again.close()
+  })
+})
+
+test('layers are held by images and containers, and by the layers above them', () => {
+  inDirectory(file => {
+    const db = Database.open(file)
+    const p = pod('a')
+    const c = container(p.id)
+    const blob = { digest: digest(1), size: 10 }
+    db.transact('layers', tx => {
+      for (const n of [1, 2, 3]) {
+        const parent = n === 1 ? {} : { parent: digest(100 + n - 1) }
+        tx.layers.insertExtracting({ chainId: digest(100 + n), diffId: digest(n), ...parent }, blob)
+      }
+    })
+    assert.equal(db.read.layers.extracting().length, 3)
+    assert.equal(db.read.layers.get(digest(103)), undefined)
+    db.transact('commit', tx => {
+      for (const n of [1, 2, 3]) tx.layers.commit(digest(100 + n), 5, 1)
+      tx.pods.insert(p)
+      tx.containers.insert(c, [digest(102)])
+    })
+    assert.deepEqual(
+      db.read.layers.chain(digest(103)).map(layer => layer.dir),
+      ['3', '2', '1'],
+    )
+    assert.deepEqual(db.read.layers.totals(), { size: 15, inodes: 3 })
+    assert.deepEqual(
+      db.read.layers.unused().map(layer => layer.chainId),
+      [digest(103)],
+    )
+    db.transact('gone', tx => tx.containers.delete(c.id))
+    assert.equal(db.read.layers.unused().length, 3)
+    db.close()
+  })
+})
+
+test('an image name belongs to one image; deleting the image deletes its names', () => {
+  inDirectory(file => {
+    const db = Database.open(file)
+    const config = {
+      os: 'linux',
+      architecture: 'amd64',
+      user: '',
+      env: [],
+      entrypoint: [],
+      cmd: ['sh'],
+      workingDir: '',
+      volumes: [],
+      stopSignal: '',
+      labels: {},
+      diffIds: [],
+    }
+    const image = (n: number) => ({
+      id: digest(n),
+      repoTags: [],
+      repoDigests: [],
+      size: 1,
+      config,
+      topLayer: undefined,
+      createdAt: BigInt(n),
+    })
+    db.transact('images', tx => {
+      tx.images.insert(image(1), Buffer.from('one'))
+      tx.images.insert(image(2), Buffer.from('two'))
+      tx.images.setName('r/x:1', 'tag', digest(1))
+      tx.images.setName('r/x:1', 'tag', digest(2))
+      tx.images.setName('r/x@sha256:1', 'digest', digest(2))
+      tx.images.insertManifest(digest(2), { digest: digest(7), mediaType: 'm', bytes: Buffer.from('{}') })
+    })
+    assert.deepEqual(
+      db.read.images.all().map(row => [row.repoTags, row.repoDigests]),
+      [
+        [[], []],
+        [['r/x:1'], ['r/x@sha256:1']],
+      ],
+    )
+    assert.equal(String(db.read.images.rawConfig(digest(2))), 'two')
+    assert.equal(db.read.images.manifests(digest(2)).length, 1)
+    db.transact('delete', tx => tx.images.delete(digest(2)))
+    assert.equal(db.read.images.manifests(digest(2)).length, 0)
+    assert.equal(db.read.images.all().length, 1)
+    db.close()
+  })
+})
+
+test('a newer schema, a foreign database, a text file and a missing directory are one clear sentence each', () => {
+  inDirectory(file => {
+    Database.open(file).close()
+    const newer = new Sqlite(file)
+    newer.pragma('user_version = 99')
+    newer.close()
+    assert.throws(() => Database.open(file), /schema version 99, this berth knows 1; start the newer berth/)
+
+    const foreign = `${file}.foreign`
+    const other = new Sqlite(foreign)
+    other.exec('CREATE TABLE x (y)')
+    other.close()
+    assert.throws(() => Database.open(foreign), /database of another program/)
+
+    const text = `${file}.txt`
+    writeFileSync(text, 'this is not a database, just some text that is long enough')
+    chmodSync(text, 0o600)
+    assert.throws(() => Database.open(text), /is not a database/)
+
+    assert.throws(() => Database.open(`${file}.d/berth.db`), /cannot be opened|cannot be written/)
+  })
+})
+
+test('every transaction passes the effect hook, before it happens', () => {
+  inDirectory(file => {
+    const db = Database.open(file)
+    const seen: string[] = []
+    setEffectHook({
+      sync: effect => {
+        seen.push(`${effect.layer}.${effect.name} ${effect.subject}`)
+        throw new Error('no')
+      },
+      async: async () => undefined,
+    })
+    try {
+      assert.throws(() => db.transact('pod ready', tx => tx.pods.insert(pod('a'))), /no/)
+    } finally {
+      setEffectHook(undefined)
+    }
+    assert.deepEqual(seen, ['state.commit pod ready'])
+    assert.equal(db.read.pods.all().pods.length, 0)
+    db.close()
+  })
+})

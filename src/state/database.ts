@@ -1,0 +1,127 @@
+import { existsSync } from 'node:fs'
+import Sqlite from 'better-sqlite3'
+import { effectSync } from '../base/effects.ts'
+import { BerthError, messageOf } from '../base/errors.ts'
+import { ContainerReader, ContainerWriter } from './containers.ts'
+import { ImageReader, ImageWriter } from './images.ts'
+import { LayerReader, LayerWriter } from './layers.ts'
+import { initial } from './migrations/001-initial.ts'
+import { PodReader, PodWriter } from './pods.ts'
+
+/** Append only: the schema version is the number of migrations that ran. */
+const MIGRATIONS: readonly string[] = [initial]
+
+/** "BRTH" in the file's header: tells Berth's database from anyone else's. */
+const APPLICATION_ID = 0x42525448
+
+export type Reader = {
+  readonly pods: PodReader
+  readonly containers: ContainerReader
+  readonly images: ImageReader
+  readonly layers: LayerReader
+}
+
+/** Only a transaction can write. */
+export type Tx = {
+  readonly pods: PodWriter
+  readonly containers: ContainerWriter
+  readonly images: ImageWriter
+  readonly layers: LayerWriter
+}
+
+/**
+ * The node's metadata: one process, one connection, synchronous transactions. What `transact` returned is on disk
+ * (WAL, synchronous=FULL).
+ */
+export class Database {
+  readonly read: Reader
+  readonly #tx: Tx
+  readonly #db: Sqlite.Database
+
+  private constructor(db: Sqlite.Database) {
+    this.#db = db
+    this.read = {
+      pods: new PodReader(db),
+      containers: new ContainerReader(db),
+      images: new ImageReader(db),
+      layers: new LayerReader(db),
+    }
+    this.#tx = {
+      pods: new PodWriter(db),
+      containers: new ContainerWriter(db),
+      images: new ImageWriter(db),
+      layers: new LayerWriter(db),
+    }
+  }
+
+  /**
+   * Opens or makes the database and brings its schema up to date.
+   * @throws BerthError precondition: one sentence that names the file and what to do
+   */
+  static open(file: string): Database {
+    const fresh = !existsSync(file)
+    let db: Sqlite.Database | undefined
+    try {
+      db = new Sqlite(file)
+      // The first write shows a read-only directory, the first read a file that is no database.
+      db.pragma('journal_mode = WAL')
+      db.pragma('synchronous = FULL')
+      db.pragma('foreign_keys = ON')
+      db.pragma('trusted_schema = OFF')
+      migrate(db, file, fresh)
+      return new Database(db)
+    } catch (error) {
+      db?.close()
+      if (error instanceof BerthError) throw error
+      throw new BerthError('precondition', explainOpenError(file, error), error)
+    }
+  }
+
+  /**
+   * All or nothing. `run` is synchronous: a transaction cannot wait for anything.
+   * @param label what is being recorded, for the effect hook
+   */
+  transact<T>(label: string, run: (tx: Tx) => T): T {
+    return effectSync('state', 'commit', label, () => this.#db.transaction(() => run(this.#tx)).immediate())
+  }
+
+  close(): void {
+    this.#db.close()
+  }
+}
+
+function migrate(db: Sqlite.Database, file: string, fresh: boolean): void {
+  const owner = db.pragma('application_id', { simple: true })
+  const version = Number(db.pragma('user_version', { simple: true }))
+  const tables = db.prepare(`SELECT count(*) FROM sqlite_schema`).pluck().get()
+  if (!fresh && owner !== APPLICATION_ID && tables !== 0) {
+    throw new BerthError(
+      'precondition',
+      `${file} is a database of another program; choose another root directory`,
+    )
+  }
+  if (version > MIGRATIONS.length) {
+    throw new BerthError(
+      'precondition',
+      `${file} has schema version ${version}, this berth knows ${MIGRATIONS.length}; start the newer berth that wrote it`,
+    )
+  }
+  MIGRATIONS.slice(version).forEach((sql, index) => {
+    const apply = db.transaction(() => {
+      db.exec(sql)
+      db.pragma(`application_id = ${APPLICATION_ID}`)
+      db.pragma(`user_version = ${version + index + 1}`)
+    })
+    apply.immediate()
+  })
+}
+
+function explainOpenError(file: string, error: unknown): string {
+  const code = (error as { code?: unknown }).code
+  if (code === 'SQLITE_NOTADB')
+    return `${file} is not a database; move it away or choose another root directory`
+  if (code === 'SQLITE_READONLY' || code === 'SQLITE_CANTOPEN' || code === 'SQLITE_READONLY_DIRECTORY') {
+    return `${file} cannot be written: ${messageOf(error)}; is its directory there and writable?`
+  }
+  return `${file} cannot be opened: ${messageOf(error)}`
+}

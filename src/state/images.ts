@@ -1,0 +1,112 @@
+import type Sqlite from 'better-sqlite3'
+import type { Digest } from '../base/digest.ts'
+import type { Image, ImageConfig } from '../model/image.ts'
+
+/** An image's row; whether it is pinned is the configuration's business. */
+export type ImageRow = Omit<Image, 'pinned'>
+
+type Row = {
+  id: Digest
+  size: bigint
+  top_layer: Digest | null
+  created_at: bigint
+  config: string
+}
+
+type NameRow = { name: string; kind: 'tag' | 'digest'; image_id: Digest }
+
+export type ManifestRow = { readonly digest: Digest; readonly mediaType: string; readonly bytes: Buffer }
+
+export class ImageReader {
+  readonly #all: Sqlite.Statement<[], Row>
+  readonly #names: Sqlite.Statement<[], NameRow>
+  readonly #rawConfig: Sqlite.Statement<[string], Buffer>
+  readonly #manifests: Sqlite.Statement<[string], { digest: Digest; media_type: string; bytes: Buffer }>
+
+  constructor(db: Sqlite.Database) {
+    this.#all = db
+      .prepare<[], Row>('SELECT id, size, top_layer, created_at, config FROM images ORDER BY created_at')
+      .safeIntegers(true)
+    this.#names = db.prepare('SELECT name, kind, image_id FROM image_names ORDER BY rowid')
+    this.#rawConfig = db.prepare<[string], Buffer>('SELECT raw_config FROM images WHERE id = ?').pluck()
+    this.#manifests = db.prepare('SELECT digest, media_type, bytes FROM manifests WHERE image_id = ?')
+  }
+
+  all(): ImageRow[] {
+    const names = Map.groupBy(this.#names.all(), row => row.image_id)
+    return this.#all.all().map(row => imageOf(row, names.get(row.id) ?? []))
+  }
+
+  /** The configuration's bytes as the registry gave them. */
+  rawConfig(id: Digest): Buffer | undefined {
+    return this.#rawConfig.get(id)
+  }
+
+  manifests(id: Digest): ManifestRow[] {
+    return this.#manifests
+      .all(id)
+      .map(row => ({ digest: row.digest, mediaType: row.media_type, bytes: row.bytes }))
+  }
+}
+
+export class ImageWriter extends ImageReader {
+  readonly #insert: Sqlite.Statement<unknown[]>
+  readonly #name: Sqlite.Statement<[string, string, string]>
+  readonly #manifest: Sqlite.Statement<[string, string, string, Buffer]>
+  readonly #delete: Sqlite.Statement<[string]>
+
+  constructor(db: Sqlite.Database) {
+    super(db)
+    this.#insert = db.prepare(
+      `INSERT INTO images (id, size, top_layer, created_at, config, raw_config) VALUES (?, ?, ?, ?, ?, ?)
+       ON CONFLICT (id) DO NOTHING`,
+    )
+    this.#name = db.prepare(
+      `INSERT INTO image_names (name, kind, image_id) VALUES (?, ?, ?)
+       ON CONFLICT (name) DO UPDATE SET image_id = excluded.image_id`,
+    )
+    this.#manifest = db.prepare(
+      `INSERT INTO manifests (digest, image_id, media_type, bytes) VALUES (?, ?, ?, ?)
+       ON CONFLICT (digest) DO UPDATE SET image_id = excluded.image_id`,
+    )
+    this.#delete = db.prepare('DELETE FROM images WHERE id = ?')
+  }
+
+  /** Does nothing when the image is there already: its id is the digest of its content. */
+  insert(image: ImageRow, rawConfig: Buffer): void {
+    this.#insert.run(
+      image.id,
+      image.size,
+      image.topLayer ?? null,
+      image.createdAt,
+      JSON.stringify(image.config),
+      rawConfig,
+    )
+  }
+
+  /** Gives the name to this image, taking it from the one that had it. */
+  setName(name: string, kind: 'tag' | 'digest', id: Digest): void {
+    this.#name.run(name, kind, id)
+  }
+
+  insertManifest(id: Digest, manifest: ManifestRow): void {
+    this.#manifest.run(manifest.digest, id, manifest.mediaType, manifest.bytes)
+  }
+
+  /** With all its names and manifests. */
+  delete(id: Digest): void {
+    this.#delete.run(id)
+  }
+}
+
+function imageOf(row: Row, names: readonly NameRow[]): ImageRow {
+  return {
+    id: row.id,
+    repoTags: names.filter(name => name.kind === 'tag').map(name => name.name),
+    repoDigests: names.filter(name => name.kind === 'digest').map(name => name.name),
+    size: Number(row.size),
+    config: JSON.parse(row.config) as ImageConfig,
+    topLayer: row.top_layer ?? undefined,
+    createdAt: row.created_at,
+  }
+}
