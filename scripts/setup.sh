@@ -1,0 +1,227 @@
+#!/usr/bin/env bash
+# Makes a checkout ready on a Debian machine. What is in place already costs nothing, so every npm script runs it.
+#
+#   scripts/setup.sh         what the daemon and the demo need
+#   scripts/setup.sh check   what the static checks need: no root, no Debian packages
+#   scripts/setup.sh test    the daemon's needs, and crictl (built with Go) for the conformance tests
+#
+# It runs before Node 24 is there, hence bash. The output of the tools it calls goes to .cache/setup.log and is shown
+# when one of them fails.
+set -euo pipefail
+
+target=${1:-run}
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
+export HOME=${HOME:-/root} # apt, npm and go want one
+
+log=.cache/setup.log
+node=node_modules/node/bin/node
+did_work=false
+
+fail() {
+  printf 'berth: %s\n' "$*" >&2
+  exit 1
+}
+
+# progress STEP TEXT: one line per step that has something to do
+progress() {
+  did_work=true
+  printf '[%s/%s] %s\n' "$1" "$steps" "$2"
+}
+
+# logged TEXT COMMAND...: runs the command into the log; on failure shows the log's end and says what failed
+logged() {
+  local what=$1 started
+  shift
+  started=$(wc -l <"$log")
+  printf '\n$ %s\n' "$*" >>"$log"
+  "$@" >>"$log" 2>&1 </dev/null && return
+  tail -n +"$((started + 2))" "$log" | tail -n 40 >&2
+  fail "$what (the whole output is in $log)"
+}
+
+# --- 1. The machine -------------------------------------------------------------------------------------------------
+
+check_user() {
+  [ "$(id -u)" = 0 ] ||
+    fail 'set-up must run as root, because namespaces, mounts and cgroups need it: use sudo, for example "sudo npm run setup"'
+}
+
+check_debian() {
+  local like=
+  [ -r /etc/os-release ] && like=$(. /etc/os-release && printf '%s %s' "${ID:-}" "${ID_LIKE:-}")
+  case " $like " in
+    *' debian '*) ;;
+    *) fail "this is ${like:-not a known distribution}, and set-up installs Debian packages: use Debian 12 or newer" ;;
+  esac
+  command -v apt-get >/dev/null || fail 'apt-get is missing, and set-up installs Debian packages with it: use Debian 12 or newer'
+}
+
+check_namespaces() {
+  unshare --mount --net --ipc --uts --pid --fork true 2>/dev/null ||
+    fail 'this kernel or container does not allow new namespaces (unshare failed): use a virtual machine, a physical host or a privileged container'
+}
+
+# On the file system the images will be on: an overlay on top of an overlay, as in most containers, is refused.
+check_overlay() {
+  local dir
+  mkdir -p /var/lib
+  dir=$(mktemp -d /var/lib/berth-setup-XXXXXX)
+  mkdir "$dir"/{lower,upper,work,merged}
+  if ! unshare --mount mount -t overlay overlay \
+    -o "lowerdir=$dir/lower,upperdir=$dir/upper,workdir=$dir/work" "$dir/merged" 2>/dev/null; then
+    rm -rf "$dir"
+    fail 'overlay cannot be mounted on /var/lib: use a kernel with CONFIG_OVERLAY_FS (modprobe overlay) and a file system such as ext4 or xfs for /var/lib'
+  fi
+  rm -rf "$dir"
+}
+
+check_cgroups() {
+  local mount=/sys/fs/cgroup controller
+  if [ -f "$mount/cgroup.controllers" ]; then
+    for controller in cpu memory pids; do
+      grep -qw "$controller" "$mount/cgroup.controllers" ||
+        fail "the cgroup controller $controller is missing from $mount: enable it in the kernel (or delegate it to this container)"
+    done
+  else
+    for controller in cpu memory pids devices freezer; do
+      [ -f "$mount/$controller/tasks" ] ||
+        fail "the cgroup controller $controller is not mounted at $mount/$controller: mount cgroup v2 with \"mount -t cgroup2 cgroup2 $mount\""
+    done
+    mount=$mount/memory
+  fi
+  mkdir "$mount/berth-setup-$$" 2>/dev/null || fail "cgroups cannot be made below $mount: mount it writable"
+  rmdir "$mount/berth-setup-$$"
+}
+
+check_machine() {
+  check_user
+  check_debian
+  check_namespaces
+  check_overlay
+  check_cgroups
+}
+
+# --- 2. Debian packages ---------------------------------------------------------------------------------------------
+
+packages=(runc crun conmon containernetworking-plugins catatonit iptables busybox iproute2 util-linux mount procps ca-certificates)
+
+install_packages() {
+  local missing=() package
+  for package in "${packages[@]}"; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+  done
+  [ ${#missing[@]} = 0 ] && return
+  export DEBIAN_FRONTEND=noninteractive
+  # Another apt may be at work (a fresh machine updates itself): wait for it, but not for ever.
+  local apt=(apt-get -q -y -o DPkg::Lock::Timeout=300)
+  progress "$1" 'Debian packages: reading the package lists'
+  logged 'the Debian package lists could not be read: check the network and /etc/apt/sources.list' "${apt[@]}" update
+  progress "$1" "Debian packages: installing ${missing[*]}"
+  logged "the Debian packages ${missing[*]} could not be installed" \
+    "${apt[@]}" install --no-install-recommends "${missing[@]}"
+}
+
+# --- 3. npm packages, Node 24 among them ----------------------------------------------------------------------------
+
+# Without scripts, so that every npm does the same: newer ones ask for approval, older ones would compile modules
+# which bring their binaries along. The one script that is needed, Node's own, runs here.
+install_npm_packages() {
+  local stamp=node_modules/.berth-lock lock
+  lock=$(sha256sum package-lock.json)
+  if [ ! -f "$stamp" ] || [ "$(cat "$stamp")" != "$lock" ]; then
+    command -v npm >/dev/null || fail 'npm is missing: install it with "apt-get install npm"'
+    progress "$1" 'npm packages: installing what package-lock.json names'
+    rm -f "$stamp"
+    logged 'the npm packages could not be installed: check the network and the npm registry' \
+      npm ci --ignore-scripts --engine-strict=false --no-audit --no-fund --no-update-notifier
+    printf '%s\n' "$lock" >"$stamp"
+  fi
+  if ! "$node" -e 0 2>/dev/null; then
+    progress "$1" "Node.js $(sed -n 's/.*"node": "\([0-9.]*\)".*/\1/p' package.json): fetching it for this checkout"
+    logged 'Node.js could not be fetched from the npm registry' fetch_node
+    "$node" -e 0 2>/dev/null || fail "$node does not run on this machine (the output is in $log)"
+  fi
+}
+
+fetch_node() (
+  cd node_modules/node || return
+  # npm tells its children about the project above; this installation is of node_modules/node alone.
+  unset npm_config_local_prefix npm_config_ignore_scripts npm_package_json
+  node installArchSpecificPackage.js
+)
+
+# --- 4. Types from proto/, 5. the bundle ----------------------------------------------------------------------------
+
+# stale STAMP INPUT...: true if an input (a file, or anything below a directory) changed after the work that left the
+# stamp began
+stale() {
+  [ ! -e "$1" ] || [ -n "$(find "${@:2}" -newer "$1" -print -quit)" ]
+}
+
+generate_types() {
+  stale src/cri/generated/.stamp proto scripts/generate-types.sh node_modules/.berth-lock || return 0
+  progress "$1" 'Types: generating src/cri/generated from proto'
+  touch .cache/generating
+  logged 'the types of the CRI could not be generated from proto/' bash scripts/generate-types.sh
+  mv .cache/generating src/cri/generated/.stamp
+}
+
+build_bundle() {
+  stale dist/.stamp src scripts/build.ts package.json node_modules/.berth-lock || return 0
+  progress "$1" 'Bundle: building dist'
+  touch .cache/building
+  logged 'dist could not be built' "$node" scripts/build.ts
+  mv .cache/building dist/.stamp
+}
+
+# --- 6. crictl --------------------------------------------------------------------------------------------------------
+
+build_crictl() {
+  local module=test/conformance/critools version go
+  version=$(sed -n 's|^require sigs.k8s.io/cri-tools v\(.*\)|\1|p' "$module/go.mod")
+  local crictl=$PWD/.cache/cri-tools-$version/crictl
+  [ -x "$crictl" ] && return
+  go=$(PATH=$PATH:/usr/local/go/bin command -v go) || {
+    local how="crictl $version is built with Go $(sed -n 's/^go //p' "$module/go.mod") or newer: install Go from https://go.dev/dl into /usr/local/go"
+    [ "${CI:-}" = true ] && fail "Go is missing, and CI=true wants the conformance tests: $how"
+    printf '[%s/%s] crictl: skipped, Go is missing; the conformance tests will be skipped too. %s\n' "$1" "$steps" "$how"
+    return
+  }
+  progress "$1" "crictl $version: building it with Go (about a minute, once)"
+  mkdir -p "${crictl%/*}"
+  logged 'crictl could not be built' env -C "$module" CGO_ENABLED=0 GOWORK=off GOFLAGS=-buildvcs=false \
+    "$go" build -mod=readonly -trimpath \
+    -ldflags "-s -w -X sigs.k8s.io/cri-tools/pkg/version.Version=$version" \
+    -o "$crictl.new" sigs.k8s.io/cri-tools/cmd/crictl
+  mv "$crictl.new" "$crictl"
+}
+
+# --- The steps --------------------------------------------------------------------------------------------------------
+
+case $target in
+  run) todo=(check_machine install_packages install_npm_packages generate_types build_bundle) ;;
+  check) todo=(install_npm_packages generate_types) ;;
+  test) todo=(check_machine install_packages install_npm_packages generate_types build_bundle build_crictl) ;;
+  *) fail "unknown set-up \"$target\": expected run, check or test" ;;
+esac
+steps=${#todo[@]}
+
+# npm puts node_modules/.bin first, but the Node in there may be the one that is being replaced.
+PATH=$(printf '%s' "$PATH" | tr ':' '\n' | grep -v '/node_modules/' | paste -sd:)
+
+[ "$target" = check ] || check_user
+mkdir -p .cache
+exec 9>.cache/setup.lock
+flock --nonblock 9 || {
+  echo 'Another set-up of this checkout is running: waiting for it.'
+  flock --timeout 900 9 || fail 'another set-up of this checkout has not ended in 15 minutes'
+}
+: >"$log"
+
+started=$SECONDS
+for i in "${!todo[@]}"; do "${todo[$i]}" $((i + 1)); done
+if $did_work; then
+  echo "Set-up is done ($((SECONDS - started)) s)."
+elif [ "${npm_lifecycle_event:-}" = setup ]; then
+  echo 'Everything is in place already.'
+fi
