@@ -1,0 +1,69 @@
+import type { Readable } from 'node:stream'
+import type { Digest } from '../base/digest.ts'
+
+/** What a layer's stream turned out to be, measured while it was unpacked. */
+export type UnpackedLayer = {
+  /** Digest and length of the bytes as received. */
+  readonly blobDigest: Digest
+  readonly blobSize: number
+  /** Digest of the uncompressed tar, padding after its end included. */
+  readonly diffId: Digest
+  /** Bytes and inodes of what was written. */
+  readonly size: number
+  readonly inodes: number
+  /**
+   * Directories that an entry's path implied but no entry described, parents first: their metadata comes from the
+   * layers below at commit. Bytes as latin1 text, relative, without a leading slash; '' is the layer's root.
+   */
+  readonly implied: readonly string[]
+  /** Hard links whose target is not in this layer: made at commit, from the layers below. */
+  readonly deferredLinks: ReadonlyArray<{ readonly path: string; readonly target: string }>
+}
+
+export type UnpackLimits = {
+  /** Entries of one layer, directories that are only implied included. */
+  readonly maxEntries: number
+  /** Components of a path. */
+  readonly maxDepth: number
+  /** Bytes of one layer's uncompressed tar. */
+  readonly maxBytes: number
+}
+
+/** Layers and root file systems as overlay directories below one root. Layers are given by their absolute paths. */
+export interface Snapshots {
+  /** Starts the unpack workers ahead of the first `unpack`, which otherwise waits for them. */
+  prepare(): void
+  /**
+   * Unpacks one layer (gzip, zstd or plain tar, told by magic) into `staging`, which it makes; nobody sees it
+   * until `commitLayer`. The caller compares digests. On an error or abort the caller removes `staging`.
+   */
+  unpack(source: Readable, staging: string, limits: UnpackLimits, signal: AbortSignal): Promise<UnpackedLayer>
+  /**
+   * Finishes a layer against those below it (topmost first), syncs the file system, renames it to `dir`, the
+   * layer's short name.
+   */
+  commitLayer(staging: string, layer: UnpackedLayer, below: readonly string[], dir: string): Promise<void>
+  /** A fresh staging directory name, derived from `key`; swept at start. */
+  stagingPath(key: string): string
+  layerPath(dir: string): string
+  /** Short names of the committed layers on disk, for the sweep of those without a row. */
+  listLayerDirs(): string[]
+  /** Moves to the trash and deletes in the background; gone by name at once. */
+  discard(path: string): void
+  /** Mounts a container's writable root over the layers (topmost first); returns its path. Idempotent. */
+  mountRootfs(id: string, layers: readonly string[]): string
+  /** Unmounts the root file system and the image views of a container. */
+  unmountRootfs(id: string): void
+  /** Unmounts, then removes the writable layer. Succeeds when there is nothing. */
+  removeRootfs(id: string): Promise<void>
+  /** Ids of writable layers on disk. */
+  listRootfs(): string[]
+  rootfsPath(id: string): string
+  upperPath(id: string): string
+  /** A read-only view of layers for image volume number `index` of a container. Idempotent. */
+  mountImageView(id: string, index: number, layers: readonly string[]): string
+  /** Clears staging and trash left by an earlier process. */
+  sweep(): Promise<void>
+  /** Ends the unpack workers; a layer that one of them is unpacking fails. */
+  close(): Promise<void>
+}
