@@ -1,0 +1,119 @@
+/**
+ * Runs the tests: `node test/run.ts [check] [unit] [integration] [PART-OF-A-PATH …]`. The last line says
+ * `N passed, N failed, N skipped`; the exit code is 1 if anything failed or was left behind.
+ */
+import { globSync, mkdtempSync, rmSync } from 'node:fs'
+import { availableParallelism, tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { type Outcome, runProgram, runTestFile } from './driver/files.ts'
+import { leftovers, takeSnapshot } from './driver/leftovers.ts'
+
+type Job = () => Promise<Outcome>
+type Phase = { readonly parallel: number; readonly jobs: () => Job[] }
+
+process.chdir(join(import.meta.dirname, '..'))
+const phaseNames = ['check', 'unit', 'integration'] as const
+const asked = process.argv.slice(2)
+const wanted = phaseNames.filter(name => asked.includes(name))
+const filters = asked.filter(name => !(phaseNames as readonly string[]).includes(name))
+const scratch = mkdtempSync(join(tmpdir(), 'berth-tests-'))
+const cpus = availableParallelism()
+
+const phases: Record<(typeof phaseNames)[number], Phase> = {
+  check: {
+    parallel: cpus,
+    jobs: () => [
+      // Each takes seconds; a minute is for a machine that is busy with something else.
+      program('types', 'node_modules/typescript/bin/tsc', '-p', '.'),
+      program('lint and format', 'node_modules/@biomejs/biome/bin/biome', 'check', '--error-on-warnings'),
+      program('dead code', 'node_modules/knip/bin/knip.js', '--no-progress'),
+      ...testFiles(['test/architecture/**/*.test.ts'], 60),
+    ],
+  },
+  unit: {
+    parallel: cpus,
+    // All of them together are meant to take 5 s.
+    jobs: () => testFiles(['{src,test/driver,test/support,bench,scripts}/**/*.test.ts'], 60),
+  },
+  integration: {
+    // One at a time: they share the machine's mounts, cgroups and ports, and what is left behind has one culprit.
+    parallel: 1,
+    // The longest file starts and kills some hundred daemons, a second each on a slow machine.
+    jobs: () => testFiles(['test/{integration,conformance,faults}/**/*.test.ts'], 900),
+  },
+}
+
+function program(name: string, ...args: string[]): Job {
+  return () => runProgram(name, args, 60)
+}
+
+function testFiles(patterns: string[], limitSeconds: number): Job[] {
+  return globSync(patterns)
+    .filter(path => filters.length === 0 || filters.some(filter => path.includes(filter)))
+    .sort()
+    .map(path => () => runTestFile(path, scratch, limitSeconds))
+}
+
+async function runPhase(name: string, { parallel, jobs }: Phase): Promise<Outcome[]> {
+  const queue = jobs()
+  const outcomes: Outcome[] = []
+  if (queue.length > 0) console.log(`\n${name}`)
+  const worker = async () => {
+    for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
+      const outcome = await job()
+      outcomes.push(outcome)
+      show(outcome)
+    }
+  }
+  await Promise.all(Array.from({ length: parallel }, worker))
+  return outcomes
+}
+
+function show(outcome: Outcome): void {
+  const { name, passed, failed, skipped, seconds, output } = outcome
+  const counts = [`${passed} passed`]
+  if (failed > 0) counts.push(`${failed} failed`)
+  if (skipped.length > 0) counts.push(`${skipped.length} skipped`)
+  console.log(`  ${failed > 0 ? 'FAIL' : 'ok  '} ${name}: ${counts.join(', ')} (${seconds.toFixed(1)} s)`)
+  if (failed > 0) console.log(output.replace(/^/gm, '       '))
+}
+
+async function checkLeftovers(run: () => Promise<Outcome[]>): Promise<Outcome[]> {
+  const started = performance.now()
+  const before = takeSnapshot()
+  const outcomes = await run()
+  if (outcomes.length === 0) return outcomes
+  const left = await leftovers(before)
+  const outcome: Outcome = {
+    name: 'nothing is left behind',
+    passed: left.length === 0 ? 1 : 0,
+    failed: left.length === 0 ? 0 : 1,
+    skipped: [],
+    seconds: (performance.now() - started) / 1000,
+    output: left.join('\n'),
+  }
+  show(outcome)
+  return [...outcomes, outcome]
+}
+
+const outcomes: Outcome[] = []
+try {
+  for (const name of wanted) {
+    const run = () => runPhase(name, phases[name])
+    outcomes.push(...(name === 'integration' ? await checkLeftovers(run) : await run()))
+  }
+} finally {
+  rmSync(scratch, { recursive: true, force: true })
+}
+
+const sum = (count: (outcome: Outcome) => number) =>
+  outcomes.reduce((total, outcome) => total + count(outcome), 0)
+const failed = sum(outcome => outcome.failed)
+const skips = outcomes.flatMap(outcome => outcome.skipped.map(skip => ({ file: outcome.name, ...skip })))
+if (skips.length > 0) console.log('\nskipped')
+for (const { file, test, reason } of skips) console.log(`  ${file}: ${test} (${reason})`)
+const failing = outcomes.filter(outcome => outcome.failed > 0)
+if (failing.length > 0) console.log(`\nfailed\n${failing.map(outcome => `  ${outcome.name}`).join('\n')}`)
+console.log(`\n${sum(outcome => outcome.passed)} passed, ${failed} failed, ${skips.length} skipped`)
+if (outcomes.length === 0) console.log(`nothing to run for ${JSON.stringify(asked)}`)
+process.exit(failed > 0 || outcomes.length === 0 ? 1 : 0)
