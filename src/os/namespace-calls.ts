@@ -1,0 +1,49 @@
+/** What the namespace worker is asked and answers. Shared by both threads; no I/O. */
+
+import { invalid } from '../base/errors.ts'
+
+/** File names below /proc/PID/ns and in a pin directory, with the flags of unshare(2) and setns(2). */
+export const NAMESPACES = [
+  { name: 'net', flag: 0x40000000 },
+  { name: 'ipc', flag: 0x08000000 },
+  { name: 'uts', flag: 0x04000000 },
+] as const
+
+export type PinRequest = {
+  /** Made if it is missing; gets one file per new namespace: `net`, `ipc`, `uts`. */
+  readonly dir: string
+  /** New ones; what is false the pod shares with the node. */
+  readonly network: boolean
+  readonly ipc: boolean
+  readonly uts: boolean
+  /** At most 64 bytes. Only set in a UTS namespace of the pod's own. */
+  readonly hostname: string
+  /** `net.ipv4.ip_forward` → `1`. The keys were checked against the namespaces that the pod has. */
+  readonly sysctls: Readonly<Record<string, string>>
+}
+
+export type Call =
+  | { readonly kind: 'pin'; readonly request: PinRequest }
+  /** The text of /proc/net/dev in the network namespace at that path. */
+  | { readonly kind: 'net-dev'; readonly netns: string }
+
+export type Question = { readonly id: number; readonly call: Call }
+
+export type Answer =
+  | { readonly id: number; readonly value: string }
+  | { readonly id: number; readonly message: string; readonly code: string | undefined }
+
+/**
+ * The file of a sysctl. As sysctl(8) reads names: the separator that comes first is the separator; with dots, a
+ * slash stands for a dot inside a name (`net.ipv4.conf.eth0/100.rp_filter`).
+ * @throws BerthError invalid for what is no name below /proc/sys
+ */
+export function sysctlPath(key: string): string {
+  const first = /[./]/.exec(key)?.[0]
+  const path = first === '.' ? key.replace(/[./]/g, c => (c === '.' ? '/' : '.')) : key
+  const parts = path.split('/')
+  if (!/^[A-Za-z0-9_./@:-]+$/.test(key) || parts.some(part => part === '' || part === '.' || part === '..')) {
+    throw invalid(`sysctl ${JSON.stringify(key)}`, 'expected a name such as net.ipv4.ip_forward')
+  }
+  return `/proc/sys/${path}`
+}

@@ -1,0 +1,140 @@
+import { rmdirSync, rmSync, statfsSync } from 'node:fs'
+import { Worker } from 'node:worker_threads'
+import { effect } from '../base/effects.ts'
+import { BerthError, errnoOf, internal } from '../base/errors.ts'
+import { unmountAll } from './mounts.ts'
+import { type Answer, type Call, NAMESPACES, type PinRequest, type Question } from './namespace-calls.ts'
+import { type InterfaceCounters, parseNetDev } from './net-dev.ts'
+import { workerUrl } from './workers.ts'
+
+type Pending = {
+  readonly question: Question
+  readonly resolve: (value: string) => void
+  readonly reject: (e: Error) => void
+}
+
+// Each call takes about 0.5 ms: a longer queue means that the worker hangs.
+const MAX_PENDING = 1000
+
+// What the thread's V8 may take, MiB. It holds a few short strings; the defaults are sized for a program.
+const RESOURCE_LIMITS = { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 1, stackSizeMb: 1 }
+
+/**
+ * Network, IPC and UTS namespaces that exist without a process, each held by a bind mount. One worker thread makes
+ * them, one after the other.
+ */
+export class NamespacePins {
+  #worker: Worker | undefined
+  #nextId = 0
+  #closed = false
+  /** In the order asked; the worker is at the first. */
+  readonly #pending = new Map<number, Pending>()
+
+  private constructor() {}
+
+  /** libuv's thread pool must have been started before (`warmThreadPool`). */
+  static async open(): Promise<NamespacePins> {
+    const pins = new NamespacePins()
+    const worker = pins.#startWorker()
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    worker.once('online', resolve)
+    worker.once('error', reject)
+    await promise
+    return pins
+  }
+
+  /**
+   * Makes and pins new namespaces with the loopback interface up.
+   * On an error, and after a crash, `remove` clears away what is there.
+   */
+  async create(request: PinRequest): Promise<void> {
+    await effect('os', 'pin-namespaces', request.dir, () => this.#ask({ kind: 'pin', request }))
+  }
+
+  /** Lets go of the namespaces pinned in `dir` and removes it; succeeds when there is nothing. */
+  remove(dir: string): void {
+    for (const { name } of NAMESPACES) {
+      unmountAll(`${dir}/${name}`)
+      rmSync(`${dir}/${name}`, { force: true })
+    }
+    try {
+      rmdirSync(dir)
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error
+    }
+  }
+
+  /** Counters of every interface in the network namespace pinned at `netns`, `lo` included. */
+  async interfaceCounters(netns: string): Promise<InterfaceCounters[]> {
+    return parseNetDev(await this.#ask({ kind: 'net-dev', netns }))
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    await this.#worker?.terminate()
+  }
+
+  #ask(call: Call): Promise<string> {
+    if (this.#closed) return Promise.reject(internal('the namespace worker has been closed'))
+    if (this.#pending.size >= MAX_PENDING) {
+      return Promise.reject(new BerthError('exhausted', `${MAX_PENDING} namespace calls are waiting already`))
+    }
+    const { promise, resolve, reject } = Promise.withResolvers<string>()
+    const question = { id: this.#nextId++, call }
+    this.#pending.set(question.id, { question, resolve, reject })
+    if (this.#worker === undefined) this.#startWorker()
+    else this.#worker.postMessage(question)
+    return promise
+  }
+
+  /** A new worker is asked everything that is still unanswered. */
+  #startWorker(): Worker {
+    const url = workerUrl('namespace-worker', import.meta.url)
+    const worker = new Worker(url, { env: {}, resourceLimits: RESOURCE_LIMITS })
+    this.#worker = worker
+    worker.on('message', (answer: Answer) => this.#settle(answer))
+    worker.on('error', error => this.#failFirst(error))
+    worker.on('exit', () => this.#replace())
+    for (const { question } of this.#pending.values()) worker.postMessage(question)
+    return worker
+  }
+
+  #settle(answer: Answer): void {
+    const pending = this.#pending.get(answer.id)
+    this.#pending.delete(answer.id)
+    if ('value' in answer) pending?.resolve(answer.value)
+    else pending?.reject(answerError(answer))
+  }
+
+  /** The worker died without an answer: the call it was at must not be tried on the next one, too. */
+  #failFirst(error: Error): void {
+    const [first] = this.#pending.values()
+    if (first !== undefined) this.#pending.delete(first.question.id)
+    first?.reject(internal('the namespace worker failed', error))
+  }
+
+  #replace(): void {
+    this.#worker = undefined
+    if (!this.#closed) {
+      if (this.#pending.size > 0) this.#startWorker()
+      return
+    }
+    for (const { reject } of this.#pending.values()) reject(internal('the namespace worker has been closed'))
+    this.#pending.clear()
+  }
+}
+
+function answerError({ message, code }: Exclude<Answer, { value: string }>): Error {
+  return Object.assign(internal(message), code === undefined ? {} : { errno: code })
+}
+
+/** A namespace is pinned at `path`; false for a plain file, left by a crash between its making and the mount. */
+export function isPinned(path: string): boolean {
+  const NSFS_MAGIC = 0x6e736673
+  try {
+    return statfsSync(path).type === NSFS_MAGIC
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return false
+    throw error
+  }
+}

@@ -1,0 +1,130 @@
+import { closeSync, readdirSync, readFileSync } from 'node:fs'
+import { effectSync } from '../base/effects.ts'
+import { errnoOf } from '../base/errors.ts'
+import type { ProcessRef } from '../model/pod.ts'
+import { onPidfdReadable } from './pidfd.ts'
+import * as sys from './syscalls.ts'
+
+/** What Berth reads of /proc/PID/stat (proc_pid_stat(5)). */
+export type ProcessStat = {
+  readonly pid: number
+  /** `Z` and `X` are dead. */
+  readonly state: string
+  readonly parent: number
+  readonly group: number
+  readonly session: number
+  /** Ticks after boot, field 22. */
+  readonly startTime: string
+}
+
+/** The command name, in parentheses, may itself hold spaces and parentheses: the last one ends it. */
+export function parseStat(text: string): ProcessStat | undefined {
+  const end = text.lastIndexOf(')')
+  const fields = text.slice(end + 2).split(' ')
+  const [state, parent, group, session] = fields
+  const startTime = fields[19]
+  if (end < 0 || state === undefined || startTime === undefined) return undefined
+  return {
+    pid: Number.parseInt(text, 10),
+    state,
+    parent: Number(parent),
+    group: Number(group),
+    session: Number(session),
+    startTime,
+  }
+}
+
+function readStat(pid: number): ProcessStat | undefined {
+  try {
+    return parseStat(readFileSync(`/proc/${pid}/stat`, 'utf8'))
+  } catch (error) {
+    const code = errnoOf(error)
+    if (code === 'ENOENT' || code === 'ESRCH') return undefined
+    throw error
+  }
+}
+
+/** undefined if there is no such process. A zombie has a reference, but `isAlive` says no. */
+export function processRef(pid: number): ProcessRef | undefined {
+  const stat = readStat(pid)
+  return stat === undefined ? undefined : { pid, startTime: stat.startTime }
+}
+
+/** The same process still runs: pid 1 may reap a dead one only seconds later. */
+export function isAlive(ref: ProcessRef): boolean {
+  const stat = readStat(ref.pid)
+  return stat !== undefined && stat.startTime === ref.startTime && stat.state !== 'Z' && stat.state !== 'X'
+}
+
+/** A descriptor that can only mean this very process; undefined if it is gone. */
+function openPidfd(ref: ProcessRef): number | undefined {
+  let pidfd: number
+  try {
+    pidfd = sys.pidfdOpen(ref.pid)
+  } catch (error) {
+    // EINVAL: the number is now that of a thread.
+    if (errnoOf(error) === 'ESRCH' || errnoOf(error) === 'EINVAL') return undefined
+    throw error
+  }
+  if (isAlive(ref)) return pidfd
+  closeSync(pidfd)
+  return undefined
+}
+
+/** @returns false if the process is gone */
+export function signalProcess(ref: ProcessRef, signal: number): boolean {
+  return effectSync('os', 'signal', `${ref.pid}`, () => {
+    const pidfd = openPidfd(ref)
+    if (pidfd === undefined) return false
+    try {
+      sys.pidfdSendSignal(pidfd, signal)
+      return true
+    } catch (error) {
+      if (errnoOf(error) === 'ESRCH') return false
+      throw error
+    } finally {
+      closeSync(pidfd)
+    }
+  })
+}
+
+/**
+ * Calls once, asynchronously, when the process has ended; also if that was before. Any process, not only children.
+ * Keeps the event loop running until then or until disposed.
+ */
+export function watchExit(ref: ProcessRef, onExit: () => void): { [Symbol.dispose](): void } {
+  const pidfd = openPidfd(ref)
+  if (pidfd !== undefined) return onPidfdReadable(pidfd, () => !isAlive(ref), onExit)
+  const soon = setImmediate(onExit)
+  return { [Symbol.dispose]: () => clearImmediate(soon) }
+}
+
+function allStats(): ProcessStat[] {
+  const stats: ProcessStat[] = []
+  for (const name of readdirSync('/proc')) {
+    const stat = /^[0-9]+$/.test(name) ? readStat(Number(name)) : undefined
+    if (stat !== undefined) stats.push(stat)
+  }
+  return stats
+}
+
+/** Children, their children and so on, parents first. One look: what forks meanwhile may be missing. */
+export function descendantsOf(pid: number): number[] {
+  return descendantsIn(allStats(), pid)
+}
+
+export function descendantsIn(stats: readonly ProcessStat[], pid: number): number[] {
+  const children = Map.groupBy(stats, stat => stat.parent)
+  const found = [pid]
+  for (const parent of found) {
+    for (const child of children.get(parent) ?? []) found.push(child.pid)
+  }
+  return found.slice(1)
+}
+
+/** Processes whose session is `sid`, its leader included. */
+export function sessionMembers(sid: number): number[] {
+  return allStats()
+    .filter(stat => stat.session === sid)
+    .map(stat => stat.pid)
+}

@@ -1,0 +1,261 @@
+import { closeSync } from 'node:fs'
+import net from 'node:net'
+import { isAbsolute } from 'node:path'
+import type { Duplex, Readable, Writable } from 'node:stream'
+import { sleep } from '../base/clock.ts'
+import { effectSync } from '../base/effects.ts'
+import { BerthError, errnoOf, internal } from '../base/errors.ts'
+import { onPidfdReadable } from './pidfd.ts'
+import { posixSpawn } from './posix-spawn.ts'
+import { signalNumber } from './signals.ts'
+import * as sys from './syscalls.ts'
+
+/**
+ * What a descriptor of the child is. `pipe-read`: we read what it writes. `pipe-write`: it reads what we write.
+ * `socket`: both ways. A number: that descriptor of ours, inherited.
+ */
+export type ChildFd = 'null' | 'pipe-read' | 'pipe-write' | 'socket' | number
+
+export type StartOptions = {
+  /** Without argv[0]. */
+  readonly args: readonly string[]
+  /** The whole environment of the child. */
+  readonly env: Readonly<Record<string, string>>
+  readonly cwd?: string
+  /** Element i becomes descriptor i of the child; it gets no others. */
+  readonly fds: readonly ChildFd[]
+  /** A session of its own; else a process group of its own. */
+  readonly newSession?: boolean
+}
+
+export type Child = {
+  readonly pid: number
+  /** Our end per element of `fds`; undefined for `null` and inherited ones. */
+  readonly streams: ReadonlyArray<Duplex | Readable | Writable | undefined>
+  /** Exit code, or 128 + n for signal n. Its output may not have been read yet. */
+  readonly exited: Promise<number>
+  /** To the process group. Nothing happens when there is none any more. */
+  kill(signal: NodeJS.Signals | number): void
+}
+
+/**
+ * Starts a program by posix_spawn(3), which costs the same at any memory size of ours.
+ * @throws BerthError precondition if the file or the working directory is missing or must not be executed
+ */
+export function start(file: string, options: StartOptions): Child {
+  if (!isAbsolute(file)) throw internal(`${file}: a program is named by its absolute path`)
+  return effectSync('os', 'spawn', file, () => startChild(file, options))
+}
+
+function startChild(file: string, options: StartOptions): Child {
+  const plumbing = new Plumbing(options.fds)
+  let pid: number
+  let pidfd: number
+  try {
+    plumbing.open()
+    const { args, env, cwd, newSession = false } = options
+    pid = posixSpawn({ file, args, env, cwd, fds: plumbing.theirs, newSession })
+    pidfd = sys.pidfdOpen(pid)
+  } catch (error) {
+    plumbing.closeOurs()
+    throw startError(file, options.cwd, error)
+  } finally {
+    plumbing.closeTheirs()
+  }
+  return { pid, streams: plumbing.streams(), ...waitFor(pid, pidfd) }
+}
+
+function waitFor(pid: number, pidfd: number): Pick<Child, 'exited' | 'kill'> {
+  const { promise: exited, resolve } = Promise.withResolvers<number>()
+  let code: number | undefined
+  const hasEnded = () => {
+    code ??= sys.reap(pid)
+    return code !== undefined
+  }
+  onPidfdReadable(pidfd, hasEnded, () => {
+    if (hasEnded()) resolve(code ?? 255)
+  })
+  const kill = (signal: NodeJS.Signals | number) => {
+    effectSync('os', 'kill-group', `${pid}`, () => killGroup(pid, signal))
+  }
+  return { exited, kill }
+}
+
+function killGroup(pid: number, signal: NodeJS.Signals | number): void {
+  try {
+    process.kill(-pid, signalNumber(signal))
+  } catch (error) {
+    if (errnoOf(error) !== 'ESRCH') throw error
+  }
+}
+
+function startError(file: string, cwd: string | undefined, error: unknown): BerthError {
+  const code = errnoOf(error)
+  if (code === 'ENOENT') {
+    const where = cwd === undefined ? '' : `, or the working directory ${cwd}`
+    return new BerthError('precondition', `cannot start ${file}: no such program${where}`, error)
+  }
+  if (code === 'EACCES' || code === 'ENOEXEC') {
+    return new BerthError('precondition', `cannot start ${file}: not an executable program`, error)
+  }
+  return internal(`cannot start ${file}: ${code ?? String(error)}`, error)
+}
+
+type End = { readonly kind: ChildFd; readonly ours: number | undefined }
+
+/** The descriptors of one child: ours, and its own at numbers that no dup2 overwrites. */
+class Plumbing {
+  readonly theirs: Array<number | undefined> = []
+  readonly #kinds: readonly ChildFd[]
+  readonly #ends: End[] = []
+
+  constructor(kinds: readonly ChildFd[]) {
+    this.#kinds = kinds
+  }
+
+  open(): void {
+    for (const kind of this.#kinds) {
+      if (kind === 'null') {
+        this.theirs.push(undefined)
+        this.#ends.push({ kind, ours: undefined })
+      } else if (typeof kind === 'number') {
+        this.theirs.push(sys.duplicateAbove(kind, this.#kinds.length))
+        this.#ends.push({ kind, ours: undefined })
+      } else {
+        const [ours, theirs] = openEnds(kind)
+        this.#ends.push({ kind, ours })
+        this.theirs.push(this.#lift(theirs))
+      }
+    }
+  }
+
+  #lift(fd: number): number {
+    if (fd >= this.#kinds.length) return fd
+    try {
+      return sys.duplicateAbove(fd, this.#kinds.length)
+    } finally {
+      closeSync(fd)
+    }
+  }
+
+  closeTheirs(): void {
+    for (const fd of this.theirs) if (fd !== undefined) closeSync(fd)
+  }
+
+  closeOurs(): void {
+    for (const { ours } of this.#ends) if (ours !== undefined) closeSync(ours)
+  }
+
+  streams(): Array<net.Socket | undefined> {
+    return this.#ends.map(({ kind, ours }) => {
+      if (ours === undefined) return undefined
+      return new net.Socket({ fd: ours, readable: kind !== 'pipe-write', writable: kind !== 'pipe-read' })
+    })
+  }
+}
+
+/** @returns our end, the child's end */
+function openEnds(kind: 'pipe-read' | 'pipe-write' | 'socket'): [number, number] {
+  if (kind === 'socket') return sys.socketPair()
+  const [read, write] = sys.pipe()
+  return kind === 'pipe-read' ? [read, write] : [write, read]
+}
+
+export type RunOptions = {
+  /** Without argv[0]. */
+  readonly args: readonly string[]
+  readonly env: Readonly<Record<string, string>>
+  readonly cwd?: string
+  readonly stdin?: string | Buffer
+  readonly signal?: AbortSignal
+  /** ms; 0 is no limit. */
+  readonly timeoutMs: number
+  /** Bytes kept per stream (default 1 MiB); the rest is read and dropped. */
+  readonly maxOutput?: number
+  /** How the program is called in messages; default its path. */
+  readonly label?: string
+}
+
+/** `code` is 128 + n for signal n. */
+export type RunResult = { readonly code: number; readonly stdout: Buffer; readonly stderr: Buffer }
+
+// A grandchild may hold the pipes for good; what the program itself wrote is there at once.
+const DRAIN_MS = 2000
+
+/**
+ * Runs a program to its end.
+ * @throws BerthError precondition if it cannot be started; deadline or cancelled after its whole group was killed
+ */
+export async function run(file: string, options: RunOptions): Promise<RunResult> {
+  const label = options.label ?? file
+  if (options.signal?.aborted === true) throw cancelled(label, options.signal)
+  const { args, env, cwd, stdin } = options
+  const child = start(file, {
+    args,
+    env,
+    ...(cwd === undefined ? {} : { cwd }),
+    fds: [stdin === undefined ? 'null' : 'pipe-write', 'pipe-read', 'pipe-read'],
+  })
+  const [input, output, errors] = child.streams as [Writable | undefined, Readable, Readable]
+  const limit = options.maxOutput ?? 1024 * 1024
+  const stdout = new Capture(output, limit)
+  const stderr = new Capture(errors, limit)
+  input?.on('error', () => undefined) // EPIPE: it need not read what it is given
+  input?.end(stdin)
+  let failure: BerthError | undefined
+  const stop = (error: BerthError) => {
+    failure ??= error
+    child.kill('SIGKILL')
+  }
+  const { signal, timeoutMs } = options
+  const onAbort = () => stop(cancelled(label, signal))
+  signal?.addEventListener('abort', onAbort, { once: true })
+  const timer = timeoutMs === 0 ? undefined : setTimeout(() => stop(late(label, timeoutMs)), timeoutMs)
+  try {
+    const code = await child.exited
+    const drained = new AbortController()
+    const ended = Promise.all([stdout.ended, stderr.ended])
+    await Promise.race([ended, sleep(DRAIN_MS, drained.signal).catch(() => undefined)])
+    drained.abort()
+    if (failure !== undefined) throw failure
+    return { code, stdout: stdout.take(), stderr: stderr.take() }
+  } finally {
+    clearTimeout(timer)
+    signal?.removeEventListener('abort', onAbort)
+    for (const stream of [input, output, errors]) stream?.destroy()
+  }
+}
+
+/** Reads a stream to its end and keeps the first bytes. */
+class Capture {
+  readonly ended: Promise<void>
+  readonly #chunks: Buffer[] = []
+  #room: number
+
+  constructor(stream: Readable, limit: number) {
+    this.#room = limit
+    const { promise, resolve } = Promise.withResolvers<void>()
+    this.ended = promise
+    stream.on('data', (chunk: Buffer) => this.#keep(chunk))
+    stream.on('error', () => resolve())
+    stream.on('close', () => resolve())
+  }
+
+  #keep(chunk: Buffer): void {
+    if (this.#room <= 0) return
+    this.#chunks.push(chunk.subarray(0, this.#room))
+    this.#room -= chunk.length
+  }
+
+  take(): Buffer {
+    return Buffer.concat(this.#chunks)
+  }
+}
+
+function cancelled(label: string, signal: AbortSignal | undefined): BerthError {
+  return new BerthError('cancelled', `${label}: cancelled`, signal?.reason)
+}
+
+function late(label: string, ms: number): BerthError {
+  return new BerthError('deadline', `${label}: killed, since it took longer than ${ms} ms`)
+}

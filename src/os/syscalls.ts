@@ -1,0 +1,355 @@
+/**
+ * System calls, one function each: every one checks the return value and throws a SyscallError. What opens a
+ * descriptor opens it close-on-exec.
+ */
+import { closeSync } from 'node:fs'
+import { constants as os } from 'node:os'
+import {
+  cFunction,
+  check,
+  cstring,
+  lastErrno,
+  OUT,
+  type PathLike,
+  PTR,
+  rawCall,
+  SyscallError,
+} from './native.ts'
+
+const AT_FDCWD = -100
+const O_CLOEXEC = 0o2000000
+const SOCK_CLOEXEC = 0o2000000
+const SOCK_NONBLOCK = 0o4000
+const AF_UNIX = 1
+export const AF_INET = 2
+export const AF_INET6 = 10
+export const SOCK_STREAM = 1
+const SOCK_DGRAM = 2
+export const SOCK_SEQPACKET = 5
+
+const native = {
+  mount: cFunction('mount', 'int', PTR, PTR, PTR, 'ulong', PTR),
+  umount2: cFunction('umount2', 'int', PTR, 'int'),
+  unshare: cFunction('unshare', 'int', 'int'),
+  setns: cFunction('setns', 'int', 'int', 'int'),
+  sethostname: cFunction('sethostname', 'int', PTR, 'size_t'),
+  ioctl: cFunction('ioctl', 'int', 'int', 'ulong', OUT),
+  socket: cFunction('socket', 'int', 'int', 'int', 'int'),
+  socketpair: cFunction('socketpair', 'int', 'int', 'int', 'int', OUT),
+  connect: cFunction('connect', 'int', 'int', PTR, 'uint'),
+  sendto: cFunction('sendto', 'int64_t', 'int', PTR, 'size_t', 'int', PTR, 'uint'),
+  getsockopt: cFunction('getsockopt', 'int', 'int', 'int', 'int', OUT, OUT),
+  pipe2: cFunction('pipe2', 'int', OUT, 'int'),
+  fcntl: cFunction('fcntl', 'int', 'int', 'int', 'long'),
+  flock: cFunction('flock', 'int', 'int', 'int'),
+  syncfs: cFunction('syncfs', 'int', 'int'),
+  chroot: cFunction('chroot', 'int', PTR),
+  fchdir: cFunction('fchdir', 'int', 'int'),
+  mknod: cFunction('mknod', 'int', PTR, 'uint', 'ulong'),
+  linkat: cFunction('linkat', 'int', 'int', PTR, 'int', PTR, 'int'),
+  lsetxattr: cFunction('lsetxattr', 'int', PTR, PTR, PTR, 'size_t', 'int'),
+  lgetxattr: cFunction('lgetxattr', 'int64_t', PTR, PTR, OUT, 'size_t'),
+  llistxattr: cFunction('llistxattr', 'int64_t', PTR, OUT, 'size_t'),
+  prlimit: cFunction('prlimit', 'int', 'int', 'int', PTR, OUT),
+  waitpid: cFunction('waitpid', 'int', 'int', OUT, 'int'),
+  pidfdSendSignal: rawCall(424, 'int', 'int', PTR, 'uint'),
+  moveMount: rawCall(429, 'int', PTR, 'int', PTR, 'uint'),
+  fsopen: rawCall(430, PTR, 'uint'),
+  fsconfig: rawCall(431, 'int', 'uint', PTR, PTR, 'int'),
+  fsmount: rawCall(432, 'int', 'uint', 'uint'),
+  pidfdOpen: rawCall(434, 'int', 'uint'),
+  openat2: rawCall(437, 'int', PTR, PTR, 'size_t'),
+  mountSetattr: rawCall(442, 'int', PTR, 'uint', PTR, 'size_t'),
+}
+
+// Mounts
+
+export function mount(source: string, target: string, type: string, flags: number, data: string): void {
+  const call = 'mount'
+  const [s, t, y, d] = [
+    cstring(source, call),
+    cstring(target, call),
+    cstring(type, call),
+    cstring(data, call),
+  ]
+  check(native.mount(s, t, y, flags, d), call, target)
+}
+
+export function umount(target: string, flags: number): void {
+  check(native.umount2(cstring(target, 'umount'), flags), 'umount', target)
+}
+
+/** A configuration context for one new file system (fsopen(2)); `fsmount` consumes it, `close` it either way. */
+export function fsopen(type: string): number {
+  return check(native.fsopen(cstring(type, 'fsopen'), 1), 'fsopen', type)
+}
+
+/** `value` undefined sets a flag. The kernel takes values of at most 255 bytes. */
+export function fsconfigSet(fd: number, key: string, value: string | undefined): void {
+  const call = 'fsconfig'
+  const name = cstring(key, call)
+  const result =
+    value === undefined
+      ? native.fsconfig(fd, 0, name, null, 0)
+      : native.fsconfig(fd, 1, name, cstring(value, call), 0)
+  check(result, call, value === undefined ? key : `${key}=${value}`)
+}
+
+export function fsconfigCreate(fd: number): void {
+  check(native.fsconfig(fd, 6, null, null, 0), 'fsconfig', 'create')
+}
+
+/** @returns the descriptor of a mount that is attached nowhere yet */
+export function fsmount(fd: number, attributes: number): number {
+  return check(native.fsmount(fd, 1, attributes), 'fsmount')
+}
+
+/** Attaches what `fsmount` made. */
+export function moveMount(mountFd: number, target: string): void {
+  const empty = Buffer.alloc(1)
+  check(native.moveMount(mountFd, empty, AT_FDCWD, cstring(target, 'move_mount'), 4), 'move_mount', target)
+}
+
+/** mount_setattr(2): `set` and `clear` are MOUNT_ATTR_* bits. */
+export function mountSetattr(target: string, recursive: boolean, set: number, clear: number): void {
+  const attr = Buffer.alloc(32)
+  attr.writeBigUInt64LE(BigInt(set), 0)
+  attr.writeBigUInt64LE(BigInt(clear), 8)
+  const flags = recursive ? 0x8000 : 0
+  const result = native.mountSetattr(AT_FDCWD, cstring(target, 'mount_setattr'), flags, attr, attr.length)
+  check(result, 'mount_setattr', target)
+}
+
+// Namespaces: all of these act on the calling thread only
+
+export function unshare(flags: number): void {
+  check(native.unshare(flags), 'unshare')
+}
+
+/** `type` is the CLONE_NEW… flag that the descriptor must be of. */
+export function setns(fd: number, type: number): void {
+  check(native.setns(fd, type), 'setns')
+}
+
+export function sethostname(name: string): void {
+  const text = Buffer.from(name)
+  check(native.sethostname(text, text.length), 'sethostname', name)
+}
+
+/** Brings the interface `lo` of the thread's network namespace up. */
+export function raiseLoopback(): void {
+  const fd = check(native.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), 'socket')
+  try {
+    const SIOCSIFFLAGS = 0x8914
+    const request = Buffer.alloc(40)
+    request.write('lo', 0)
+    request.writeInt16LE(0x41, 16) // IFF_UP | IFF_RUNNING
+    check(native.ioctl(fd, SIOCSIFFLAGS, request), 'ioctl', 'SIOCSIFFLAGS lo')
+  } finally {
+    closeSync(fd)
+  }
+}
+
+// Descriptors
+
+/** @returns read end, write end */
+export function pipe(): [number, number] {
+  const fds = Buffer.alloc(8)
+  check(native.pipe2(fds, O_CLOEXEC), 'pipe2')
+  return [fds.readInt32LE(0), fds.readInt32LE(4)]
+}
+
+/** A connected pair of stream sockets. */
+export function socketPair(): [number, number] {
+  const fds = Buffer.alloc(8)
+  check(native.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 'socketpair')
+  return [fds.readInt32LE(0), fds.readInt32LE(4)]
+}
+
+/** A copy of `fd`, close-on-exec, numbered `lowest` or above. */
+export function duplicateAbove(fd: number, lowest: number): number {
+  const F_DUPFD_CLOEXEC = 1030
+  return check(native.fcntl(fd, F_DUPFD_CLOEXEC, lowest), 'fcntl', `fd ${fd}`)
+}
+
+export function setCloseOnExec(fd: number): void {
+  const F_SETFD = 2
+  check(native.fcntl(fd, F_SETFD, 1), 'fcntl', `fd ${fd}`)
+}
+
+/** Takes the exclusive lock without waiting; false if another open file holds it. */
+export function tryLock(fd: number): boolean {
+  const LOCK_EX = 2
+  const LOCK_NB = 4
+  if (native.flock(fd, LOCK_EX | LOCK_NB) === 0) return true
+  if (lastErrno() === os.errno.EWOULDBLOCK) return false
+  throw new SyscallError(lastErrno(), 'flock')
+}
+
+/** syncfs(2), on a thread of libuv's pool. */
+export function syncfs(fd: number, path: string): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>()
+  native.syncfs.async(fd, (error: unknown, result: number) => {
+    if (error !== null) reject(error)
+    else if (result < 0) reject(new SyscallError(lastErrno(), 'syncfs', path))
+    else resolve()
+  })
+  return promise
+}
+
+const OPEN_TMPFILE_OR_CREATE = 0o20000000 | 0o100
+
+/** openat2(2) from the working directory or from a directory's descriptor. */
+export function openat2(
+  dir: number | undefined,
+  path: PathLike,
+  flags: number,
+  mode: number,
+  resolve: number,
+): number {
+  const how = Buffer.alloc(24)
+  how.writeBigUInt64LE(BigInt(flags | O_CLOEXEC), 0)
+  how.writeBigUInt64LE(BigInt((flags & OPEN_TMPFILE_OR_CREATE) === 0 ? 0 : mode), 8)
+  how.writeBigUInt64LE(BigInt(resolve), 16)
+  const result = native.openat2(dir ?? AT_FDCWD, cstring(path, 'openat2'), how, how.length)
+  return check(result, 'openat2', path)
+}
+
+// Files
+
+export function chroot(path: string): void {
+  check(native.chroot(cstring(path, 'chroot')), 'chroot', path)
+}
+
+export function fchdir(fd: number): void {
+  check(native.fchdir(fd), 'fchdir', `fd ${fd}`)
+}
+
+/** `mode` includes the file type (S_IFCHR…). */
+export function mknod(path: PathLike, mode: number, major: number, minor: number): void {
+  // gnu_dev_makedev: 12 + 20 bits of major and minor, spread so that the old 8 + 8 bits keep their place.
+  const device =
+    BigInt(minor & 0xff) |
+    (BigInt(major & 0xfff) << 8n) |
+    (BigInt(minor & ~0xff) << 12n) |
+    (BigInt(major & ~0xfff) << 32n)
+  check(native.mknod(cstring(path, 'mknod'), mode, device), 'mknod', path)
+}
+
+/** A hard link; a symlink as `existing` is linked itself, not what it points to. */
+export function link(existing: PathLike, path: PathLike): void {
+  const [from, to] = [cstring(existing, 'linkat'), cstring(path, 'linkat')]
+  check(native.linkat(AT_FDCWD, from, AT_FDCWD, to, 0), 'linkat', path)
+}
+
+export function lsetxattr(path: PathLike, name: string, value: Buffer): void {
+  const call = 'lsetxattr'
+  check(native.lsetxattr(cstring(path, call), cstring(name, call), value, value.length, 0), call, path)
+}
+
+/** undefined if the file has no such attribute. */
+export function lgetxattr(path: PathLike, name: string): Buffer | undefined {
+  const [file, key] = [cstring(path, 'lgetxattr'), cstring(name, 'lgetxattr')]
+  const value = Buffer.alloc(64 * 1024) // XATTR_SIZE_MAX
+  const length = native.lgetxattr(file, key, value, value.length)
+  if (length >= 0) return Buffer.from(value.subarray(0, length))
+  const errno = lastErrno()
+  if (errno === os.errno.ENODATA || errno === os.errno.EOPNOTSUPP) return undefined
+  throw new SyscallError(errno, 'lgetxattr', path)
+}
+
+export function llistxattr(path: PathLike): string[] {
+  const names = Buffer.alloc(64 * 1024) // XATTR_LIST_MAX
+  const length = native.llistxattr(cstring(path, 'llistxattr'), names, names.length)
+  if (length < 0 && lastErrno() === os.errno.EOPNOTSUPP) return []
+  check(length, 'llistxattr', path)
+  return names.toString('latin1', 0, length).split('\0').slice(0, -1)
+}
+
+// Sockets
+
+/** A socket that is not connected, non-blocking, in the calling thread's network namespace. */
+export function openSocket(family: number, type: number): number {
+  return check(native.socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), 'socket')
+}
+
+/** A connected SOCK_SEQPACKET socket. */
+export function connectSeqPacket(path: string): number {
+  const fd = openSocket(AF_UNIX, SOCK_SEQPACKET)
+  try {
+    const address = unixAddress(path, 'connect')
+    check(native.connect(fd, address, address.length), 'connect', path)
+    return fd
+  } catch (error) {
+    closeSync(fd)
+    throw error
+  }
+}
+
+/** One datagram to a unix socket; a leading '@' names the abstract name space. */
+export function sendDatagram(path: string, message: string): void {
+  const fd = openSocket(AF_UNIX, SOCK_DGRAM)
+  try {
+    const MSG_NOSIGNAL = 0x4000
+    const [address, data] = [unixAddress(path, 'sendto'), Buffer.from(message)]
+    check(native.sendto(fd, data, data.length, MSG_NOSIGNAL, address, address.length), 'sendto', path)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** struct sockaddr_un, as long as the name: abstract names are compared with their length. */
+function unixAddress(path: string, syscall: string): Buffer {
+  const name = path.startsWith('@') ? Buffer.from(`\0${path.slice(1)}`) : cstring(path, syscall)
+  if (name.length > 108) throw new SyscallError(os.errno.ENAMETOOLONG, syscall, path)
+  const family = Buffer.alloc(2)
+  family.writeUInt16LE(AF_UNIX)
+  return Buffer.concat([family, name])
+}
+
+/** SO_PEERCRED of a connected unix socket: who connected. */
+export function peerCredentials(fd: number): { pid: number; uid: number; gid: number } {
+  const SOL_SOCKET = 1
+  const SO_PEERCRED = 17
+  const cred = Buffer.alloc(12)
+  const length = Buffer.alloc(4)
+  length.writeUInt32LE(cred.length)
+  check(native.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, cred, length), 'getsockopt', 'SO_PEERCRED')
+  return { pid: cred.readInt32LE(0), uid: cred.readUInt32LE(4), gid: cred.readUInt32LE(8) }
+}
+
+// Processes
+
+/** RLIMIT_* number → soft and hard limit of this process; 2⁶⁴−1 is unlimited. */
+export function getLimit(resource: number): { soft: bigint; hard: bigint } {
+  const old = Buffer.alloc(16)
+  check(native.prlimit(0, resource, null, old), 'prlimit')
+  return { soft: old.readBigUInt64LE(0), hard: old.readBigUInt64LE(8) }
+}
+
+export function setLimit(resource: number, soft: bigint, hard: bigint): void {
+  const next = Buffer.alloc(16)
+  next.writeBigUInt64LE(soft, 0)
+  next.writeBigUInt64LE(hard, 8)
+  check(native.prlimit(0, resource, next, null), 'prlimit')
+}
+
+export function pidfdOpen(pid: number): number {
+  return check(native.pidfdOpen(pid, 0), 'pidfd_open', `pid ${pid}`)
+}
+
+export function pidfdSendSignal(pidfd: number, signal: number): void {
+  check(native.pidfdSendSignal(pidfd, signal, null, 0), 'pidfd_send_signal')
+}
+
+/** Reaps one child if it has ended: its code, or 128 + signal. undefined: it runs, or is no child of ours. */
+export function reap(pid: number): number | undefined {
+  const WNOHANG = 1
+  const status = Buffer.alloc(4)
+  const result = native.waitpid(pid, status, WNOHANG)
+  if (result === 0) return undefined
+  check(result, 'waitpid', `pid ${pid}`)
+  const word = status.readInt32LE(0)
+  const signal = word & 0x7f
+  return signal === 0 ? (word >> 8) & 0xff : 128 + signal
+}
