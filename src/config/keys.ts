@@ -1,0 +1,345 @@
+import { capability, handlerName, host, ip, monitorCgroup, sysctl, ulimit, variable } from './forms.ts'
+import type { HandlerKey, Key } from './key.ts'
+import { handlerKey, key } from './key.ts'
+import {
+  boolean,
+  choice,
+  duration,
+  integer,
+  list,
+  optionalPath,
+  path,
+  port,
+  size,
+  socket,
+  text,
+} from './kinds.ts'
+
+const streaming = 'exec, attach and port-forward sessions are not served by this version'
+const metrics = 'metrics are not served over HTTP by this version'
+const tracing = 'traces are not exported by this version'
+
+/**
+ * The one table of configuration keys. Parsing, defaults, flags, environment variables, `berth config`, the
+ * commented conf/berth.conf, docs/configuration.md and the man pages all come from here. Names are CRI-O's where
+ * the concept is the same.
+ */
+export const KEYS = {
+  crio: {
+    root: key(
+      path,
+      '/var/lib/berth',
+      'Directory of everything that survives a reboot: the database, image layers, writable layers, exit records.',
+      { flag: 'root', short: 'r', own: true },
+    ),
+    runroot: key(
+      path,
+      '/run/berth',
+      'Directory of what a reboot may lose: pinned namespaces, bundles, sockets. At most 33 bytes long, because ' +
+        "the monitor's attach socket below it has to fit the 107 bytes of a socket address.",
+      { flag: 'runroot', own: true },
+    ),
+    log_dir: key(
+      optionalPath,
+      '',
+      'Directory for the logs of pods whose client names none; kubelet always names one. Empty: their output is ' +
+        'discarded.',
+      { flag: 'log-dir', own: true },
+    ),
+  },
+  api: {
+    listen: key(
+      socket,
+      '',
+      'The socket on which the CRI and the admin interface are served. Empty: `berth.sock` in `runroot`.',
+      { flag: 'listen', own: true },
+    ),
+    stream_address: key(ip, '127.0.0.1', 'Address of the streaming server (exec, attach, port-forward).', {
+      flag: 'stream-address',
+      pending: streaming,
+    }),
+    stream_port: key(port, 0, 'Port of the streaming server. 0: any free one.', {
+      flag: 'stream-port',
+      pending: streaming,
+    }),
+    stream_idle_timeout: key(duration, 4 * 3_600_000, 'A stream without traffic for this long is closed.', {
+      flag: 'stream-idle-timeout',
+      pending: streaming,
+    }),
+    stream_enable_tls: key(boolean, false, 'Serve streams over TLS.', {
+      flag: 'stream-enable-tls',
+      pending: streaming,
+    }),
+    stream_tls_cert: key(optionalPath, '', 'Certificate of the streaming server, PEM.', {
+      flag: 'stream-tls-cert',
+      pending: streaming,
+    }),
+    stream_tls_key: key(optionalPath, '', 'Private key of the streaming server, PEM.', {
+      flag: 'stream-tls-key',
+      pending: streaming,
+    }),
+    stream_tls_ca: key(
+      optionalPath,
+      '',
+      'Authorities whose client certificates the streaming server accepts, PEM.',
+      {
+        flag: 'stream-tls-ca',
+        pending: streaming,
+      },
+    ),
+  },
+  runtime: {
+    default_runtime: key(
+      handlerName,
+      'runc',
+      'The entry of `runtimes` that runs pods which ask for no particular handler.',
+      { flag: 'default-runtime' },
+    ),
+    conmon: key(
+      optionalPath,
+      '',
+      'The container monitor. Empty: `conmon` from PATH, then from the usual libexec directories.',
+      { flag: 'conmon' },
+    ),
+    conmon_cgroup: key(
+      monitorCgroup,
+      'pod',
+      'Cgroup of the monitors: `pod` (the cgroup of their pod), an absolute path below the cgroup root, the name ' +
+        "of a slice, or empty (the daemon's own).",
+      { flag: 'conmon-cgroup' },
+    ),
+    conmon_env: key(
+      list(variable),
+      ['PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'],
+      'The whole environment of the monitors and of the OCI runtime; nothing is inherited from the daemon.',
+      { flag: 'conmon-env' },
+    ),
+    cgroup_manager: key(
+      choice('cgroupfs', 'systemd'),
+      'cgroupfs',
+      'Who makes cgroups. kubelet takes this setting from the runtime. Only `cgroupfs` is supported by this version.',
+      { flag: 'cgroup-manager' },
+    ),
+    default_capabilities: key(
+      list(capability),
+      (
+        'AUDIT_WRITE CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD NET_BIND_SERVICE NET_RAW SETFCAP SETGID SETPCAP ' +
+        'SETUID SYS_CHROOT'
+      ).split(' '),
+      'Capabilities of a container that asks for nothing special. A pod may add and drop.',
+      { flag: 'default-capabilities' },
+    ),
+    default_sysctls: key(
+      list(sysctl),
+      ['net.ipv4.ip_unprivileged_port_start=0'],
+      'Sysctls of every pod that has its own network or IPC namespace, unless the pod sets them itself.',
+      { flag: 'default-sysctls' },
+    ),
+    default_ulimits: key(
+      list(ulimit),
+      [],
+      'Resource limits of every container, `name=soft:hard`; -1 is unlimited.',
+      {
+        flag: 'default-ulimits',
+      },
+    ),
+    default_env: key(
+      list(variable),
+      [],
+      'Environment variables of every container. Those of the image and of the pod go before them.',
+      { flag: 'default-env' },
+    ),
+    pids_limit: key(integer(-1, 4_194_304), -1, 'Most processes in one container; -1 or 0 is no limit.', {
+      flag: 'pids-limit',
+    }),
+    seccomp_profile: key(
+      optionalPath,
+      '',
+      'JSON file that replaces the built-in profile for `RuntimeDefault`. Empty: the built-in profile.',
+      { flag: 'seccomp-profile' },
+    ),
+    apparmor_profile: key(
+      text(),
+      '',
+      'Loaded AppArmor profile that `RuntimeDefault` stands for. Empty: none.',
+      { flag: 'apparmor-profile' },
+    ),
+    init_path: key(
+      optionalPath,
+      '',
+      'Static init that is process 1 of pods with a shared PID namespace. Empty: `catatonit` from PATH.',
+      { flag: 'init-path', own: true },
+    ),
+    max_parallel_operations: key(
+      integer(0, 1024),
+      0,
+      'Pods and containers that are made, started or removed at the same time; the rest wait. 0: twice the number ' +
+        'of CPUs.',
+      { flag: 'max-parallel-operations', own: true },
+    ),
+    log_level: key(
+      choice('trace', 'debug', 'info', 'warn', 'error', 'fatal'),
+      'info',
+      "Least severe level of the daemon's own log.",
+      { flag: 'log-level', short: 'l', reload: true },
+    ),
+    log_format: key(choice('text', 'json'), 'text', 'Form of the log lines on standard error.', {
+      flag: 'log-format',
+    }),
+  },
+  image: {
+    global_auth_file: key(
+      optionalPath,
+      '',
+      'Registry credentials (auth.json or Docker config.json) for pulls whose request brings none. Empty: the ' +
+        'usual places are searched.',
+      { flag: 'global-auth-file' },
+    ),
+    pause_image: key(
+      text('an image reference, or ""'),
+      'registry.k8s.io/pause:3.10.2',
+      'Reported to kubeadm, which compares it. Never pulled or run: pods have no pause process.',
+      { flag: 'pause-image' },
+    ),
+    pinned_images: key(
+      list(text('an image name, * at its end or at both ends matches anything')),
+      [],
+      'Images that kubelet must not collect: names, `name*` or `*part*`.',
+      { flag: 'pinned-images' },
+    ),
+    insecure_registries: key(
+      list(host),
+      [],
+      'Registries that may be asked over plain HTTP or with an unknown certificate. Better said in registries.conf ' +
+        '(`insecure = true`).',
+      { flag: 'insecure-registry' },
+    ),
+    registries_conf: key(
+      path,
+      '/etc/containers/registries.conf',
+      'Mirrors, locations and short names (containers-registries.conf(5), version 2). May be missing.',
+      { flag: 'registries-conf' },
+    ),
+    registries_conf_dir: key(path, '/etc/containers/registries.conf.d', 'Drop-ins for `registries_conf`.', {
+      flag: 'registries-conf-dir',
+    }),
+    pull_progress_timeout: key(
+      duration,
+      300_000,
+      'A download that receives nothing for this long is given up. 0: never.',
+      { flag: 'pull-progress-timeout' },
+    ),
+    signature_policy: key(optionalPath, '', 'Policy that pulled images must satisfy (policy.json).', {
+      flag: 'signature-policy',
+      pending: 'signatures are not verified by this version',
+    }),
+    max_parallel_downloads: key(
+      integer(1, 64),
+      6,
+      'Layers that are downloaded at the same time, over all pulls.',
+      {
+        flag: 'max-parallel-downloads',
+        own: true,
+      },
+    ),
+    unpack_workers: key(
+      integer(0, 16),
+      0,
+      'Threads that unpack layers. Each costs about 11 MiB. 0: 2, or 1 on a machine with one CPU.',
+      { flag: 'unpack-workers', own: true },
+    ),
+    unpack_max_entries: key(integer(1, 100_000_000), 2_000_000, 'Most files and directories in one layer.', {
+      flag: 'unpack-max-entries',
+      own: true,
+    }),
+    unpack_max_depth: key(integer(1, 2048), 512, 'Most nested directories in one layer.', {
+      flag: 'unpack-max-depth',
+      own: true,
+    }),
+    unpack_max_size: key(size, 256 * 2 ** 30, 'Most bytes of file content in one layer.', {
+      flag: 'unpack-max-size',
+      own: true,
+    }),
+  },
+  network: {
+    cni_default_network: key(
+      text('the name of a CNI network, or ""'),
+      '',
+      'Name of the network that pods get. Empty: that of the first file in `network_dir`.',
+      { flag: 'cni-default-network' },
+    ),
+    network_dir: key(path, '/etc/cni/net.d', 'Directory of the CNI configuration; it is watched.', {
+      flag: 'cni-config-dir',
+    }),
+    plugin_dirs: key(
+      list(path),
+      ['/opt/cni/bin', '/usr/lib/cni'],
+      'Directories of the CNI plugins, searched in order.',
+      {
+        flag: 'cni-plugin-dir',
+      },
+    ),
+  },
+  observe: {
+    timeline_entries: key(
+      integer(0, 1_000_000),
+      20_000,
+      'Steps that the timeline keeps in memory, over all pods; about 250 bytes each. The oldest pods go first.',
+      { flag: 'timeline-entries', own: true },
+    ),
+    slow_step: key(duration, 2_000, 'A step that takes longer is logged as a warning. 0: never.', {
+      flag: 'slow-step',
+      reload: true,
+      own: true,
+    }),
+  },
+  metrics: {
+    enable_metrics: key(boolean, false, 'Serve Prometheus metrics over HTTP.', {
+      flag: 'enable-metrics',
+      pending: metrics,
+    }),
+    metrics_host: key(text('a host name or an IP address'), '127.0.0.1', 'Address of the metrics server.', {
+      flag: 'metrics-host',
+    }),
+    metrics_port: key(port, 9090, 'Port of the metrics server.', { flag: 'metrics-port' }),
+  },
+  tracing: {
+    enable_tracing: key(boolean, false, 'Export OpenTelemetry traces.', {
+      flag: 'enable-tracing',
+      pending: tracing,
+    }),
+    tracing_endpoint: key(text('host:port'), '127.0.0.1:4317', 'Where traces go.', {
+      flag: 'tracing-endpoint',
+    }),
+    tracing_sampling_rate_per_million: key(integer(0, 1_000_000), 0, 'Share of requests that are traced.', {
+      flag: 'tracing-sampling-rate-per-million',
+    }),
+  },
+} as const satisfies Record<string, Record<string, Key<unknown>>>
+
+/** Keys of `[crio.runtime.runtimes.<name>]`: one OCI runtime and its monitor. No flags but `--runtimes`. */
+export const HANDLER_KEYS = {
+  runtime_path: handlerKey(
+    optionalPath,
+    '',
+    "The OCI runtime. Empty: a program of the handler's name from PATH.",
+  ),
+  runtime_type: handlerKey(
+    choice('oci', ''),
+    'oci',
+    "Only `oci` (a command line like runc's) is supported by this version.",
+  ),
+  runtime_root: handlerKey(
+    optionalPath,
+    '',
+    'State directory of the OCI runtime. Empty: `runtimes/<name>` in `runroot`.',
+  ),
+  allowed_annotations: handlerKey(
+    list(text('the name of an annotation, or a prefix of it')),
+    [],
+    'Pod annotations that are passed on to the OCI runtime, by prefix.',
+  ),
+  monitor_path: handlerKey(optionalPath, '', 'Monitor of this handler. Empty: `conmon`.'),
+  monitor_cgroup: handlerKey(monitorCgroup, '', 'Cgroup of its monitors. Empty: `conmon_cgroup`.'),
+  monitor_env: handlerKey(list(variable), [], 'Added to `conmon_env` for this handler.'),
+} as const satisfies Record<string, HandlerKey<unknown>>

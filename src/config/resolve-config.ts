@@ -1,0 +1,193 @@
+import { accessSync, constants } from 'node:fs'
+import { availableParallelism } from 'node:os'
+import { join } from 'node:path'
+import type { Config, HandlerValues, RuntimeHandler } from './config.ts'
+import { camel, fullName } from './config.ts'
+import type { Setting } from './config-file.ts'
+import { SECTIONS } from './config-file.ts'
+import type { Environment } from './environment.ts'
+import { HANDLER_KEYS } from './keys.ts'
+import { ProxySettings } from './proxy-settings.ts'
+
+export type Resolution = {
+  /** Later ones go before earlier ones. */
+  readonly settings: readonly Setting[]
+  readonly env: Environment
+  readonly files: readonly string[]
+  /** What the values cannot be together is added here. */
+  readonly problems: string[]
+}
+
+/** sockaddr_un holds 108 bytes, the last is NUL. */
+const MAX_SOCKET_PATH = 107
+/** conmon binds `<runroot>/s/<64 hex digits>/attach`. */
+const MAX_RUNROOT = MAX_SOCKET_PATH - '/s/'.length - 64 - '/attach'.length
+
+const STANDARD_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+const LIBEXEC = ['/usr/libexec/berth', '/usr/libexec/crio', '/usr/local/libexec/crio', '/usr/libexec/podman']
+
+/** Values over defaults, then what "Empty: …" stands for, then the rules between keys. */
+export function resolveConfig(resolution: Resolution): Config {
+  const { settings, env, files, problems } = resolution
+  const origins: Record<string, string> = {}
+  const sections: Record<string, Record<string, unknown>> = {}
+  for (const [section, keys] of Object.entries(SECTIONS)) {
+    const values: Record<string, unknown> = {}
+    for (const [name, key] of Object.entries(keys)) values[camel(name)] = key.default
+    sections[section] = values
+  }
+  for (const { section, name, value, origin, handler } of settings) {
+    if (handler === undefined) sections[section]![camel(name)] = value
+    origins[fullName(section, handler === undefined ? name : `runtimes.${handler}.${name}`)] = origin
+  }
+  const { crio, ...tables } = sections
+  // The loops above have filled every key of the table with a value of its kind, which is what the type says.
+  const draft = { ...crio, ...tables } as unknown as Omit<
+    Config,
+    'proxy' | 'systemd' | 'faults' | 'files' | 'origins'
+  >
+  const { runroot } = draft
+  const runtime = {
+    ...draft.runtime,
+    conmon: draft.runtime.conmon || findProgram('conmon', env, LIBEXEC),
+    initPath: draft.runtime.initPath || findProgram('catatonit', env, LIBEXEC),
+    conmonCgroup: cgroupPath(draft.runtime.conmonCgroup),
+    maxParallelOperations: draft.runtime.maxParallelOperations || 2 * availableParallelism(),
+  }
+  const config: Config = {
+    ...draft,
+    api: { ...draft.api, listen: draft.api.listen || join(runroot, 'berth.sock') },
+    runtime: { ...runtime, runtimes: handlersOf(settings, runtime, runroot, env, problems) },
+    image: {
+      ...draft.image,
+      unpackWorkers: draft.image.unpackWorkers || Math.min(2, availableParallelism()),
+    },
+    proxy: new ProxySettings(env),
+    systemd: { notifySocket: env.NOTIFY_SOCKET ?? '', watchdogMs: watchdogMs(env) },
+    faults: env.BERTH_FAULTS ?? '',
+    files,
+    origins,
+  }
+  checkTogether(config, problems)
+  return deepFreeze(config)
+}
+
+/** The first executable of that name, or where a distribution puts it: a missing one is noticed when it is run. */
+function findProgram(name: string, env: Environment, more: readonly string[]): string {
+  const directories = [...(env.PATH || STANDARD_PATH).split(':'), ...STANDARD_PATH.split(':'), ...more]
+  for (const directory of directories.filter(entry => entry.startsWith('/'))) {
+    const candidate = join(directory, name)
+    try {
+      accessSync(candidate, constants.X_OK)
+      return candidate
+    } catch {}
+  }
+  return `/usr/bin/${name}`
+}
+
+/** `a-b.slice` is the directory `/a.slice/a-b.slice` (systemd.slice(5)). */
+function cgroupPath(text: string): string {
+  if (!text.endsWith('.slice') || text.startsWith('/')) return text
+  const parts = text.slice(0, -'.slice'.length).split('-')
+  return parts.map((_, index) => `/${parts.slice(0, index + 1).join('-')}.slice`).join('')
+}
+
+function handlersOf(
+  settings: readonly Setting[],
+  runtime: Omit<Config['runtime'], 'runtimes'>,
+  runroot: string,
+  env: Environment,
+  problems: string[],
+): Readonly<Record<string, RuntimeHandler>> {
+  const given = new Map<string, Record<string, unknown>>()
+  // runc needs no entry to be the default.
+  if (runtime.defaultRuntime === 'runc') given.set('runc', {})
+  for (const { handler, name, value, origin } of settings) {
+    if (handler === undefined) continue
+    if (!/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(handler)) {
+      problems.push(
+        `${origin}: the name of a runtime has lower-case letters, digits, "-" and ".", not "${handler}"`,
+      )
+    }
+    given.set(handler, { ...given.get(handler), ...(name === '' ? {} : { [camel(name)]: value }) })
+  }
+  const defaults = Object.fromEntries(
+    Object.entries(HANDLER_KEYS).map(([name, key]) => [camel(name), key.default]),
+  )
+  const handlers = [...given].map(([name, entries]): [string, RuntimeHandler] => {
+    const values = { ...defaults, ...entries } as unknown as HandlerValues
+    return [
+      name,
+      {
+        name,
+        path: values.runtimePath || findProgram(name, env, LIBEXEC),
+        root: values.runtimeRoot || join(runroot, 'runtimes', name),
+        allowedAnnotations: values.allowedAnnotations,
+        monitorPath: values.monitorPath || runtime.conmon,
+        monitorCgroup: cgroupPath(values.monitorCgroup) || runtime.conmonCgroup,
+        monitorEnv: environmentOf([...runtime.conmonEnv, ...values.monitorEnv]),
+      },
+    ]
+  })
+  return Object.fromEntries(handlers)
+}
+
+function environmentOf(entries: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    entries.map(entry => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]),
+  )
+}
+
+function watchdogMs(env: Environment): number {
+  const microseconds = Number(env.WATCHDOG_USEC ?? '')
+  // sd_watchdog_enabled(3): a watchdog for another process is not ours.
+  if (env.WATCHDOG_PID !== undefined && env.WATCHDOG_PID !== String(process.pid)) return 0
+  return Number.isFinite(microseconds) && microseconds > 0 ? microseconds / 1000 : 0
+}
+
+function checkTogether(config: Config, problems: string[]): void {
+  const say = (name: string, what: string) => {
+    const origin = config.origins[name]
+    problems.push(`${origin === undefined ? '' : `${origin}: `}${name}: ${what}`)
+  }
+  const { api, runtime } = config
+  if (runtime.cgroupManager === 'systemd') {
+    say(
+      'crio.runtime.cgroup_manager',
+      '"systemd" is not supported by this version; set "cgroupfs" (kubelet takes it over from the runtime)',
+    )
+  }
+  if (runtime.runtimes[runtime.defaultRuntime] === undefined) {
+    const known = Object.keys(runtime.runtimes).map(name => `"${name}"`)
+    const hint = known.length === 0 ? 'none is configured' : `there is ${known.join(', ')}`
+    say(
+      'crio.runtime.default_runtime',
+      `no runtime "${runtime.defaultRuntime}" in crio.runtime.runtimes; ${hint}`,
+    )
+  }
+  if (api.listen.endsWith('run/crio/crio.sock')) {
+    say(
+      'crio.api.listen',
+      `${api.listen} is the socket that kubelet and cAdvisor take for CRI-O itself: they would send it plain HTTP ` +
+        'requests that only CRI-O answers. Choose another path',
+    )
+  }
+  const listenBytes = Buffer.byteLength(api.listen)
+  if (listenBytes > MAX_SOCKET_PATH) {
+    say('crio.api.listen', `${listenBytes} bytes long, a socket's path has at most ${MAX_SOCKET_PATH}`)
+  }
+  const runroot = Buffer.byteLength(config.runroot)
+  if (runroot > MAX_RUNROOT) {
+    say(
+      'crio.runroot',
+      `${runroot} bytes long, at most ${MAX_RUNROOT}: the attach sockets of monitors below it would not fit a ` +
+        "socket's address",
+    )
+  }
+}
+
+function deepFreeze<T>(value: T): T {
+  if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return value
+  Object.values(value).forEach(deepFreeze)
+  return Object.freeze(value)
+}

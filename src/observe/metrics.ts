@@ -1,0 +1,74 @@
+import { Counter, Gauge, Histogram, Registry } from 'prom-client'
+
+/** Objects by state, counted when somebody asks. */
+export type StateCounts = () => Readonly<Record<string, number>>
+
+// 1 ms is a list from memory, 4 min a RunPodSandbox that kubelet gives up.
+const RPC_BUCKETS = [0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 240]
+const STEP_BUCKETS = [0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
+
+/** What the daemon counts, in its own registry. Labels have few values each: never ids. */
+export class Metrics {
+  readonly #registry = new Registry()
+  readonly #rpcs: Histogram<'method' | 'code'>
+  readonly #steps: Histogram<'operation' | 'step'>
+  readonly #failures: Counter<'operation' | 'step'>
+
+  constructor() {
+    const registers = [this.#registry]
+    this.#rpcs = new Histogram({
+      name: 'berth_rpc_duration_seconds',
+      help: 'Calls of the CRI and of the admin interface, by method and gRPC code',
+      labelNames: ['method', 'code'],
+      buckets: RPC_BUCKETS,
+      registers,
+    })
+    this.#steps = new Histogram({
+      name: 'berth_step_duration_seconds',
+      help: 'Steps of operations',
+      labelNames: ['operation', 'step'],
+      buckets: STEP_BUCKETS,
+      registers,
+    })
+    this.#failures = new Counter({
+      name: 'berth_step_failures_total',
+      help: 'Steps of operations that ended in an error',
+      labelNames: ['operation', 'step'],
+      registers,
+    })
+  }
+
+  /** `code` as gRPC names it: `OK`, `NOT_FOUND`. */
+  onCall(method: string, code: string, seconds: number): void {
+    this.#rpcs.observe({ method, code }, seconds)
+  }
+
+  onStep(operation: string, step: string, seconds: number, failed: boolean): void {
+    this.#steps.observe({ operation, step }, seconds)
+    if (failed) this.#failures.inc({ operation, step })
+  }
+
+  /** Shows pods and containers by state, `berth_pods{state="ready"}`. */
+  watchStates(pods: StateCounts, containers: StateCounts): void {
+    this.#gauge('berth_pods', 'Pods by state', pods)
+    this.#gauge('berth_containers', 'Containers by state', containers)
+  }
+
+  /** Prometheus' text format. */
+  text(): Promise<string> {
+    return this.#registry.metrics()
+  }
+
+  #gauge(name: string, help: string, count: StateCounts): void {
+    new Gauge({
+      name,
+      help,
+      labelNames: ['state'],
+      registers: [this.#registry],
+      collect() {
+        this.reset()
+        for (const [state, value] of Object.entries(count())) this.set({ state }, value)
+      },
+    })
+  }
+}
