@@ -1,10 +1,13 @@
-/** What the namespace worker is asked and answers. Shared by both threads; no I/O. */
+/* What the namespace worker is asked and answers, for both threads. */
 
-import { invalid } from '../base/errors.ts'
+import { readlinkSync } from 'node:fs'
+import { type ErrorCode, invalid } from '../base/errors.ts'
+
+export const CLONE_NEWNET = 0x40000000
 
 /** File names below /proc/PID/ns and in a pin directory, with the flags of unshare(2) and setns(2). */
 export const NAMESPACES = [
-  { name: 'net', flag: 0x40000000 },
+  { name: 'net', flag: CLONE_NEWNET },
   { name: 'ipc', flag: 0x08000000 },
   { name: 'uts', flag: 0x04000000 },
 ] as const
@@ -22,7 +25,12 @@ export type PinRequest = {
   readonly sysctls: Readonly<Record<string, string>>
 }
 
+/** The node's own namespaces, as descriptors of this process: where the worker goes back to. */
+export type Home = Readonly<Record<(typeof NAMESPACES)[number]['name'], number>>
+
 export type Call =
+  /** The links in /proc/thread-self/ns, joined by a space: which namespaces the worker is in. */
+  | { readonly kind: 'where' }
   | { readonly kind: 'pin'; readonly request: PinRequest }
   /** The text of /proc/net/dev in the network namespace at that path. */
   | { readonly kind: 'net-dev'; readonly netns: string }
@@ -31,7 +39,12 @@ export type Question = { readonly id: number; readonly call: Call }
 
 export type Answer =
   | { readonly id: number; readonly value: string }
-  | { readonly id: number; readonly message: string; readonly code: string | undefined }
+  | { readonly id: number; readonly message: string; readonly code: ErrorCode }
+
+/** `net:[4026531840] ipc:[…] uts:[…]` of a directory /proc/…/ns */
+export function linksOf(dir: string): string {
+  return NAMESPACES.map(({ name }) => readlinkSync(`${dir}/${name}`)).join(' ')
+}
 
 /**
  * The file of a sysctl. As sysctl(8) reads names: the separator that comes first is the separator; with dots, a

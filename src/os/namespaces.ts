@@ -1,9 +1,17 @@
-import { rmdirSync, rmSync, statfsSync } from 'node:fs'
+import { closeSync, openSync, rmdirSync, rmSync, statfsSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { effect } from '../base/effects.ts'
 import { BerthError, errnoOf, internal } from '../base/errors.ts'
 import { unmountAll } from './mounts.ts'
-import { type Answer, type Call, NAMESPACES, type PinRequest, type Question } from './namespace-calls.ts'
+import {
+  type Answer,
+  type Call,
+  type Home,
+  linksOf,
+  NAMESPACES,
+  type PinRequest,
+  type Question,
+} from './namespace-calls.ts'
 import { type InterfaceCounters, parseNetDev } from './net-dev.ts'
 import { workerUrl } from './workers.ts'
 
@@ -27,19 +35,20 @@ export class NamespacePins {
   #worker: Worker | undefined
   #nextId = 0
   #closed = false
+  readonly #home = openHome()
   /** In the order asked; the worker is at the first. */
   readonly #pending = new Map<number, Pending>()
 
   private constructor() {}
 
-  /** libuv's thread pool must have been started before (`warmThreadPool`). */
+  /**
+   * libuv's thread pool must have been started before (`warmThreadPool`).
+   * @throws BerthError internal if the worker does not start in the node's namespaces
+   */
   static async open(): Promise<NamespacePins> {
     const pins = new NamespacePins()
-    const worker = pins.#startWorker()
-    const { promise, resolve, reject } = Promise.withResolvers<void>()
-    worker.once('online', resolve)
-    worker.once('error', reject)
-    await promise
+    const [here, there] = [linksOf('/proc/self/ns'), await pins.#ask({ kind: 'where' })]
+    if (there !== here) throw internal(`the namespace worker is in ${there}, the daemon in ${here}`)
     return pins
   }
 
@@ -72,6 +81,7 @@ export class NamespacePins {
   async close(): Promise<void> {
     this.#closed = true
     await this.#worker?.terminate()
+    for (const { name } of NAMESPACES) closeSync(this.#home[name])
   }
 
   #ask(call: Call): Promise<string> {
@@ -90,7 +100,12 @@ export class NamespacePins {
   /** A new worker is asked everything that is still unanswered. */
   #startWorker(): Worker {
     const url = workerUrl('namespace-worker', import.meta.url)
-    const worker = new Worker(url, { env: {}, resourceLimits: RESOURCE_LIMITS })
+    const worker = new Worker(url, {
+      env: {},
+      workerData: this.#home,
+      resourceLimits: RESOURCE_LIMITS,
+      trackUnmanagedFds: false, // they are, by the code that opens them
+    })
     this.#worker = worker
     worker.on('message', (answer: Answer) => this.#settle(answer))
     worker.on('error', error => this.#failFirst(error))
@@ -103,7 +118,7 @@ export class NamespacePins {
     const pending = this.#pending.get(answer.id)
     this.#pending.delete(answer.id)
     if ('value' in answer) pending?.resolve(answer.value)
-    else pending?.reject(answerError(answer))
+    else pending?.reject(new BerthError(answer.code, answer.message))
   }
 
   /** The worker died without an answer: the call it was at must not be tried on the next one, too. */
@@ -124,8 +139,9 @@ export class NamespacePins {
   }
 }
 
-function answerError({ message, code }: Exclude<Answer, { value: string }>): Error {
-  return Object.assign(internal(message), code === undefined ? {} : { errno: code })
+function openHome(): Home {
+  const open = (name: string) => openSync(`/proc/self/ns/${name}`, 'r')
+  return { net: open('net'), ipc: open('ipc'), uts: open('uts') }
 }
 
 /** A namespace is pinned at `path`; false for a plain file, left by a crash between its making and the mount. */
