@@ -22,9 +22,14 @@ type PipeClass = new (type: number) => PipeHandle
 
 let pipeClass: PipeClass | undefined
 
-/** Takes over `pidfd` and calls once when its process has ended. `hasEnded` is asked where polling is needed. */
-export function onPidfdReadable(pidfd: number, hasEnded: () => boolean, onExit: () => void): Watch {
-  return byPipe ? watchByPipe(pidfd, onExit) : watchByPolling(pidfd, hasEnded, onExit)
+/**
+ * Takes over `pidfd` and calls once when its process has ended, which `hasEnded` then confirms. Without one (no
+ * descriptors left), or where it is not announced, `hasEnded` is asked again and again.
+ */
+export function onPidExit(pidfd: number | undefined, hasEnded: () => boolean, onExit: () => void): Watch {
+  if (pidfd !== undefined && byPipe) return watchByPipe(pidfd, hasEnded, onExit)
+  if (pidfd !== undefined) closeSync(pidfd)
+  return watchByPolling(hasEnded, onExit)
 }
 
 /**
@@ -32,46 +37,43 @@ export function onPidfdReadable(pidfd: number, hasEnded: () => boolean, onExit: 
  * @returns false if exits are found by polling from now on
  */
 export async function checkExitNotices(): Promise<boolean> {
-  const env = {}
-  const pid = posixSpawn({ file: '/bin/true', args: [], env, cwd: '/', fds: [], newSession: false })
+  const pid = posixSpawn({ file: '/bin/true', args: [], env: {}, cwd: '/', fds: [], newSession: false })
   const { promise: noticed, resolve } = Promise.withResolvers<boolean>()
+  const timer = setTimeout(() => resolve(false), SELF_TEST_MS)
+  const hasEnded = () => true // what is tested is whether anybody asks
   let watch: Watch | undefined
   try {
-    watch = watchByPipe(sys.pidfdOpen(pid), () => resolve(true))
+    watch = watchByPipe(sys.pidfdOpen(pid), hasEnded, () => resolve(true))
   } catch {
     resolve(false)
   }
-  const stop = new AbortController()
-  const late = sleep(SELF_TEST_MS, stop.signal).then(
-    () => false,
-    () => false,
-  )
-  byPipe = (await Promise.race([noticed, late])) && sys.reap(pid) === 0
-  stop.abort()
+  byPipe = await noticed
+  clearTimeout(timer)
   watch?.[Symbol.dispose]()
-  if (!byPipe) while (sys.reap(pid) === undefined) await sleep(POLL_MS)
+  while (sys.reap(pid) === undefined) await sleep(POLL_MS)
   return byPipe
 }
 
-function watchByPipe(pidfd: number, onExit: () => void): Watch {
+function watchByPipe(pidfd: number, hasEnded: () => boolean, onExit: () => void): Watch {
   const socket = wrapHandle(pidfd)
-  let done = false
-  const finish = () => {
-    if (!done) onExit()
-    done = true
-  }
-  socket.once('error', finish)
+  let polling: Watch | undefined
+  let disposed = false
+  socket.once('error', () => {
+    if (disposed) return
+    if (hasEnded()) onExit()
+    else polling = watchByPolling(hasEnded, onExit)
+  })
   socket.resume()
   return {
     [Symbol.dispose]: () => {
-      done = true
+      disposed = true
+      polling?.[Symbol.dispose]()
       socket.destroy()
     },
   }
 }
 
-function watchByPolling(pidfd: number, hasEnded: () => boolean, onExit: () => void): Watch {
-  closeSync(pidfd)
+function watchByPolling(hasEnded: () => boolean, onExit: () => void): Watch {
   const timer = setInterval(() => {
     if (!hasEnded()) return
     clearInterval(timer)
@@ -80,13 +82,13 @@ function watchByPolling(pidfd: number, hasEnded: () => boolean, onExit: () => vo
   return { [Symbol.dispose]: () => clearInterval(timer) }
 }
 
-/** Any pollable descriptor as a stream whose reads and writes are plain read(2) and write(2). */
-export function wrapHandle(fd: number, allowHalfOpen = false): net.Socket {
+/** A pollable descriptor as a stream that is only read. */
+function wrapHandle(fd: number): net.Socket {
   pipeClass ??= findPipeClass()
   const handle = new pipeClass(0)
   handle.open(fd)
   // Node declares another type for its `handle`.
-  const options: object = { handle, readable: true, writable: allowHalfOpen, allowHalfOpen }
+  const options: object = { handle, readable: true, writable: false }
   return new net.Socket(options)
 }
 

@@ -2,7 +2,7 @@ import { closeSync, readdirSync, readFileSync } from 'node:fs'
 import { effectSync } from '../base/effects.ts'
 import { errnoOf } from '../base/errors.ts'
 import type { ProcessRef } from '../model/pod.ts'
-import { onPidfdReadable } from './pidfd.ts'
+import { onPidExit } from './pidfd.ts'
 import * as sys from './syscalls.ts'
 
 /** What Berth reads of /proc/PID/stat (proc_pid_stat(5)). */
@@ -94,7 +94,7 @@ export function signalProcess(ref: ProcessRef, signal: number): boolean {
  */
 export function watchExit(ref: ProcessRef, onExit: () => void): { [Symbol.dispose](): void } {
   const pidfd = openPidfd(ref)
-  if (pidfd !== undefined) return onPidfdReadable(pidfd, () => !isAlive(ref), onExit)
+  if (pidfd !== undefined) return onPidExit(pidfd, () => !isAlive(ref), onExit)
   const soon = setImmediate(onExit)
   return { [Symbol.dispose]: () => clearImmediate(soon) }
 }

@@ -2,10 +2,9 @@ import { closeSync } from 'node:fs'
 import net from 'node:net'
 import { isAbsolute } from 'node:path'
 import type { Duplex, Readable, Writable } from 'node:stream'
-import { sleep } from '../base/clock.ts'
 import { effectSync } from '../base/effects.ts'
-import { BerthError, errnoOf, internal } from '../base/errors.ts'
-import { onPidfdReadable } from './pidfd.ts'
+import { BerthError, errnoOf, internal, messageOf } from '../base/errors.ts'
+import { onPidExit } from './pidfd.ts'
 import { posixSpawn } from './posix-spawn.ts'
 import { signalNumber } from './signals.ts'
 import * as sys from './syscalls.ts'
@@ -30,7 +29,7 @@ export type StartOptions = {
 
 export type Child = {
   readonly pid: number
-  /** Our end per element of `fds`; undefined for `null` and inherited ones. */
+  /** Our end per element of `fds`; undefined for `null` and inherited ones. The owner destroys them. */
   readonly streams: ReadonlyArray<Duplex | Readable | Writable | undefined>
   /** Exit code, or 128 + n for signal n. Its output may not have been read yet. */
   readonly exited: Promise<number>
@@ -48,45 +47,48 @@ export function start(file: string, options: StartOptions): Child {
 }
 
 function startChild(file: string, options: StartOptions): Child {
+  const { args, env, cwd, newSession = false } = options
   const plumbing = new Plumbing(options.fds)
-  let pid: number
-  let pidfd: number
   try {
     plumbing.open()
-    const { args, env, cwd, newSession = false } = options
-    pid = posixSpawn({ file, args, env, cwd, fds: plumbing.theirs, newSession })
-    pidfd = sys.pidfdOpen(pid)
+    const pid = posixSpawn({ file, args, env, cwd, fds: plumbing.theirs, newSession })
+    return { pid, streams: plumbing.streams(), exited: exitOf(pid), kill: signal => killGroup(pid, signal) }
   } catch (error) {
     plumbing.closeOurs()
-    throw startError(file, options.cwd, error)
+    throw startError(file, cwd, error)
   } finally {
     plumbing.closeTheirs()
   }
-  return { pid, streams: plumbing.streams(), ...waitFor(pid, pidfd) }
 }
 
-function waitFor(pid: number, pidfd: number): Pick<Child, 'exited' | 'kill'> {
-  const { promise: exited, resolve } = Promise.withResolvers<number>()
+function exitOf(pid: number): Promise<number> {
+  const { promise, resolve } = Promise.withResolvers<number>()
   let code: number | undefined
   const hasEnded = () => {
     code ??= sys.reap(pid)
     return code !== undefined
   }
-  onPidfdReadable(pidfd, hasEnded, () => {
-    if (hasEnded()) resolve(code ?? 255)
-  })
-  const kill = (signal: NodeJS.Signals | number) => {
-    effectSync('os', 'kill-group', `${pid}`, () => killGroup(pid, signal))
+  const onExit = () => {
+    if (code !== undefined) resolve(code)
   }
-  return { exited, kill }
+  let pidfd: number | undefined
+  try {
+    pidfd = sys.pidfdOpen(pid)
+  } catch {
+    // The child runs already; without a descriptor for it, it is watched all the same.
+  }
+  onPidExit(pidfd, hasEnded, onExit)
+  return promise
 }
 
 function killGroup(pid: number, signal: NodeJS.Signals | number): void {
-  try {
-    process.kill(-pid, signalNumber(signal))
-  } catch (error) {
-    if (errnoOf(error) !== 'ESRCH') throw error
-  }
+  effectSync('os', 'kill-group', `${pid}`, () => {
+    try {
+      process.kill(-pid, signalNumber(signal))
+    } catch (error) {
+      if (errnoOf(error) !== 'ESRCH') throw error
+    }
+  })
 }
 
 function startError(file: string, cwd: string | undefined, error: unknown): BerthError {
@@ -98,7 +100,7 @@ function startError(file: string, cwd: string | undefined, error: unknown): Bert
   if (code === 'EACCES' || code === 'ENOEXEC') {
     return new BerthError('precondition', `cannot start ${file}: not an executable program`, error)
   }
-  return internal(`cannot start ${file}: ${code ?? String(error)}`, error)
+  return internal(`cannot start ${file}: ${messageOf(error)}`, error)
 }
 
 type End = { readonly kind: ChildFd; readonly ours: number | undefined }
@@ -149,7 +151,13 @@ class Plumbing {
   streams(): Array<net.Socket | undefined> {
     return this.#ends.map(({ kind, ours }) => {
       if (ours === undefined) return undefined
-      return new net.Socket({ fd: ours, readable: kind !== 'pipe-write', writable: kind !== 'pipe-read' })
+      const stream = new net.Socket({
+        fd: ours,
+        readable: kind !== 'pipe-write',
+        writable: kind !== 'pipe-read',
+      })
+      // A child that closes its end early (EPIPE) must not end us; whoever waits sees 'close'.
+      return stream.on('error', () => undefined)
     })
   }
 }
@@ -179,6 +187,8 @@ export type RunOptions = {
 /** `code` is 128 + n for signal n. */
 export type RunResult = { readonly code: number; readonly stdout: Buffer; readonly stderr: Buffer }
 
+const DEFAULT_MAX_OUTPUT = 1024 * 1024
+
 // A grandchild may hold the pipes for good; what the program itself wrote is there at once.
 const DRAIN_MS = 2000
 
@@ -187,9 +197,8 @@ const DRAIN_MS = 2000
  * @throws BerthError precondition if it cannot be started; deadline or cancelled after its whole group was killed
  */
 export async function run(file: string, options: RunOptions): Promise<RunResult> {
-  const label = options.label ?? file
-  if (options.signal?.aborted === true) throw cancelled(label, options.signal)
-  const { args, env, cwd, stdin } = options
+  const { args, env, cwd, stdin, signal, timeoutMs, label = file } = options
+  if (signal?.aborted === true) throw cancelled(label, signal)
   const child = start(file, {
     args,
     env,
@@ -197,33 +206,49 @@ export async function run(file: string, options: RunOptions): Promise<RunResult>
     fds: [stdin === undefined ? 'null' : 'pipe-write', 'pipe-read', 'pipe-read'],
   })
   const [input, output, errors] = child.streams as [Writable | undefined, Readable, Readable]
-  const limit = options.maxOutput ?? 1024 * 1024
-  const stdout = new Capture(output, limit)
-  const stderr = new Capture(errors, limit)
-  input?.on('error', () => undefined) // EPIPE: it need not read what it is given
+  const limit = options.maxOutput ?? DEFAULT_MAX_OUTPUT
+  const [stdout, stderr] = [new Capture(output, limit), new Capture(errors, limit)]
   input?.end(stdin)
+  try {
+    const code = await untilExit(child, label, timeoutMs, signal)
+    await within(DRAIN_MS, Promise.all([stdout.ended, stderr.ended]))
+    return { code, stdout: stdout.take(), stderr: stderr.take() }
+  } finally {
+    for (const stream of [input, output, errors]) stream?.destroy()
+  }
+}
+
+/** The exit code, or the error for which the child was killed; in either case it has ended. */
+async function untilExit(
+  child: Child,
+  label: string,
+  timeoutMs: number,
+  signal: AbortSignal | undefined,
+): Promise<number> {
   let failure: BerthError | undefined
   const stop = (error: BerthError) => {
     failure ??= error
     child.kill('SIGKILL')
   }
-  const { signal, timeoutMs } = options
   const onAbort = () => stop(cancelled(label, signal))
-  signal?.addEventListener('abort', onAbort, { once: true })
   const timer = timeoutMs === 0 ? undefined : setTimeout(() => stop(late(label, timeoutMs)), timeoutMs)
+  signal?.addEventListener('abort', onAbort, { once: true })
   try {
     const code = await child.exited
-    const drained = new AbortController()
-    const ended = Promise.all([stdout.ended, stderr.ended])
-    await Promise.race([ended, sleep(DRAIN_MS, drained.signal).catch(() => undefined)])
-    drained.abort()
     if (failure !== undefined) throw failure
-    return { code, stdout: stdout.take(), stderr: stderr.take() }
+    return code
   } finally {
     clearTimeout(timer)
     signal?.removeEventListener('abort', onAbort)
-    for (const stream of [input, output, errors]) stream?.destroy()
   }
+}
+
+/** Waits for `work`, but no longer than `ms`. */
+async function within(ms: number, work: Promise<unknown>): Promise<void> {
+  const { promise: late, resolve } = Promise.withResolvers<void>()
+  const timer = setTimeout(resolve, ms)
+  await Promise.race([work, late])
+  clearTimeout(timer)
 }
 
 /** Reads a stream to its end and keeps the first bytes. */
@@ -237,7 +262,6 @@ class Capture {
     const { promise, resolve } = Promise.withResolvers<void>()
     this.ended = promise
     stream.on('data', (chunk: Buffer) => this.#keep(chunk))
-    stream.on('error', () => resolve())
     stream.on('close', () => resolve())
   }
 

@@ -19,13 +19,10 @@ import {
 const AT_FDCWD = -100
 const O_CLOEXEC = 0o2000000
 const SOCK_CLOEXEC = 0o2000000
-const SOCK_NONBLOCK = 0o4000
 const AF_UNIX = 1
-export const AF_INET = 2
-export const AF_INET6 = 10
-export const SOCK_STREAM = 1
+const AF_INET = 2
+const SOCK_STREAM = 1
 const SOCK_DGRAM = 2
-export const SOCK_SEQPACKET = 5
 
 const native = {
   mount: cFunction('mount', 'int', PTR, PTR, PTR, 'ulong', PTR),
@@ -36,7 +33,6 @@ const native = {
   ioctl: cFunction('ioctl', 'int', 'int', 'ulong', OUT),
   socket: cFunction('socket', 'int', 'int', 'int', 'int'),
   socketpair: cFunction('socketpair', 'int', 'int', 'int', 'int', OUT),
-  connect: cFunction('connect', 'int', 'int', PTR, 'uint'),
   sendto: cFunction('sendto', 'int64_t', 'int', PTR, 'size_t', 'int', PTR, 'uint'),
   getsockopt: cFunction('getsockopt', 'int', 'int', 'int', 'int', OUT, OUT),
   pipe2: cFunction('pipe2', 'int', OUT, 'int'),
@@ -268,27 +264,9 @@ export function llistxattr(path: PathLike): string[] {
 
 // Sockets
 
-/** A socket that is not connected, non-blocking, in the calling thread's network namespace. */
-export function openSocket(family: number, type: number): number {
-  return check(native.socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), 'socket')
-}
-
-/** A connected SOCK_SEQPACKET socket. */
-export function connectSeqPacket(path: string): number {
-  const fd = openSocket(AF_UNIX, SOCK_SEQPACKET)
-  try {
-    const address = unixAddress(path, 'connect')
-    check(native.connect(fd, address, address.length), 'connect', path)
-    return fd
-  } catch (error) {
-    closeSync(fd)
-    throw error
-  }
-}
-
 /** One datagram to a unix socket; a leading '@' names the abstract name space. */
 export function sendDatagram(path: string, message: string): void {
-  const fd = openSocket(AF_UNIX, SOCK_DGRAM)
+  const fd = check(native.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), 'socket')
   try {
     const MSG_NOSIGNAL = 0x4000
     const [address, data] = [unixAddress(path, 'sendto'), Buffer.from(message)]

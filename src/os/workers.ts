@@ -26,7 +26,7 @@ export type ForkOptions = {
 /** A Node process of our own. */
 export type WorkerProcess = {
   readonly pid: number
-  /** Bulk data to the worker's descriptor 3, with back-pressure. The owner listens for its errors (EPIPE). */
+  /** Bulk data to the worker's descriptor 3, with back-pressure. */
   readonly bulk: Writable
   /** Structured clone over the IPC channel; rejects when the worker is gone. */
   send(message: unknown): Promise<void>
@@ -39,7 +39,10 @@ export type WorkerProcess = {
 // Enough for a stack trace; a worker that writes without end must not fill our memory.
 const MAX_STDERR = 8192
 
-/** Starts a worker process with an empty environment, without stdin and stdout. */
+/**
+ * Starts a worker process with an empty environment, without stdin and stdout. When we die its IPC channel closes
+ * ('disconnect'): it must end itself then.
+ */
 export function forkWorker(name: string, options: ForkOptions): WorkerProcess {
   const file = fileURLToPath(workerUrl(name, options.from))
   const flags = [
@@ -54,6 +57,8 @@ export function forkWorker(name: string, options: ForkOptions): WorkerProcess {
       stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'ipc'],
     }),
   )
+  const bulk = child.stdio[3] as Writable
+  bulk.on('error', () => undefined) // EPIPE: the exit says why
   let stderr = Buffer.alloc(0)
   child.stderr?.on('data', (chunk: Buffer) => {
     stderr = Buffer.concat([stderr, chunk]).subarray(-MAX_STDERR)
@@ -64,7 +69,7 @@ export function forkWorker(name: string, options: ForkOptions): WorkerProcess {
   child.on('exit', (code, signal) => resolve({ code: exitCodeOf(code, signal), stderr: stderr.toString() }))
   return {
     pid: child.pid ?? 0,
-    bulk: child.stdio[3] as Writable,
+    bulk,
     send: message => {
       const sent = Promise.withResolvers<void>()
       child.send(message as object, error => (error === null ? sent.resolve() : sent.reject(error)))
