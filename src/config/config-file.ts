@@ -5,7 +5,7 @@ import { fullName } from './config.ts'
 import type { ForeignKey } from './foreign-keys.ts'
 import { FOREIGN_HANDLER_KEYS, FOREIGN_KEYS, WORKLOADS } from './foreign-keys.ts'
 import type { Key } from './key.ts'
-import { HANDLER_KEYS, KEYS } from './keys.ts'
+import { HANDLER_KEYS, KEYS, SECTIONS } from './keys.ts'
 import { Mismatch } from './kinds.ts'
 import { nearest } from './nearest.ts'
 import { lineOfKeys, pathKey } from './toml-lines.ts'
@@ -31,8 +31,6 @@ export type FileContent = {
 const MAX_FILE_BYTES = 1 << 20
 
 const ROOTS = ['crio', 'berth']
-
-export const SECTIONS: Readonly<Record<string, Readonly<Record<string, Key<unknown>>>>> = KEYS
 
 type Table = Readonly<Record<string, unknown>>
 

@@ -1,5 +1,5 @@
-import { SECTIONS } from './config-file.ts'
 import { variableOf } from './environment.ts'
+import { SECTIONS } from './keys.ts'
 import { boolean } from './kinds.ts'
 
 /** One command-line flag of `berth daemon`. */

@@ -111,7 +111,7 @@ export const FOREIGN_KEYS: Readonly<Record<string, Readonly<Record<string, Forei
     oci_artifact_mount_support: ignored(tuning, false),
     pause_command: ignored(noPause, '/pause'),
     pause_image_auth_file: ignored(noPause, ''),
-    registries: refused('list unqualified-search-registries in registries.conf', []),
+    registries: refused('say it in registries.conf', []),
     short_name_mode: ignored(shortNames),
     signature_policy_dir: ignored('signatures are not verified by this version', ''),
   },

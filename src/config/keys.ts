@@ -317,6 +317,9 @@ export const KEYS = {
   },
 } as const satisfies Record<string, Record<string, Key<unknown>>>
 
+/** The same table for those who go through it. */
+export const SECTIONS: Readonly<Record<string, Readonly<Record<string, Key<unknown>>>>> = KEYS
+
 /** Keys of `[crio.runtime.runtimes.<name>]`: one OCI runtime and its monitor. No flags but `--runtimes`. */
 export const HANDLER_KEYS = {
   runtime_path: handlerKey(

@@ -1,6 +1,6 @@
 import type { Config } from './config.ts'
 import { camel, fullName } from './config.ts'
-import { SECTIONS } from './config-file.ts'
+import { SECTIONS } from './keys.ts'
 import { configValues } from './render-config.ts'
 
 export type Reload = {

@@ -1,13 +1,11 @@
 import { stringify } from 'smol-toml'
 import type { Config } from './config.ts'
 import { camel } from './config.ts'
-import { SECTIONS } from './config-file.ts'
-import { variableOf } from './environment.ts'
 import type { Key } from './key.ts'
-import { HANDLER_KEYS } from './keys.ts'
-import type { Kind, TomlValue } from './kinds.ts'
+import { HANDLER_KEYS, SECTIONS } from './keys.ts'
+import type { TomlValue } from './kinds.ts'
 
-const HEADING: Readonly<Record<string, string>> = {
+export const HEADING: Readonly<Record<string, string>> = {
   crio: 'Where Berth keeps its data',
   api: 'The interfaces',
   runtime: 'Pods and containers',
@@ -18,12 +16,12 @@ const HEADING: Readonly<Record<string, string>> = {
   tracing: 'Traces',
 }
 
-function tableName(section: string): string {
+export function tableName(section: string): string {
   return section === 'crio' ? 'crio' : `crio.${section}`
 }
 
 /** `key = value` on one line. */
-function assignment(name: string, value: TomlValue): string {
+export function assignment(name: string, value: TomlValue): string {
   return stringify({ [name]: value }).trimEnd()
 }
 
@@ -84,14 +82,14 @@ export function renderExample(): string {
   return `${parts.join('\n')}\n`
 }
 
-type Described = Pick<Key<unknown>, 'kind' | 'default' | 'description'> & Partial<Key<unknown>>
+export type Described = Pick<Key<unknown>, 'kind' | 'default' | 'description'> & Partial<Key<unknown>>
 
 function commented(name: string, key: Described): string[] {
   const text = wrap(`${key.description}${notes(key)}`, 108)
   return [...text.map(line => `# ${line}`), `# ${assignment(name, key.kind.toToml(key.default))}`]
 }
 
-function notes(key: Partial<Key<unknown>>): string {
+export function notes(key: Partial<Key<unknown>>): string {
   const pending = key.pending === undefined ? '' : ` Has no effect yet: ${key.pending}.`
   return `${pending}${key.reload === true ? ' Reloaded on SIGHUP.' : ''}`
 }
@@ -104,59 +102,4 @@ function wrap(text: string, width: number): string[] {
     else lines[lines.length - 1] = `${last} ${word}`
   }
   return lines
-}
-
-/** The tables of docs/configuration.md. */
-export function renderTables(): string {
-  const parts: string[] = []
-  for (const [section, keys] of Object.entries(SECTIONS)) {
-    parts.push(`### \`[${tableName(section)}]\` ${HEADING[section]}`, '')
-    parts.push('| key | default | what it does | flag, variable |', '|---|---|---|---|')
-    for (const [name, key] of Object.entries(keys)) {
-      const flag = `\`--${key.flag}\` \`${variableOf(key.flag)}\``
-      parts.push(`| \`${name}\` | ${shownDefault(key)} | ${meaning(key)} | ${flag} |`)
-    }
-    parts.push('')
-  }
-  parts.push('### `[crio.runtime.runtimes.<name>]` OCI runtimes', '')
-  parts.push('| key | default | what it does |', '|---|---|---|')
-  for (const [name, key] of Object.entries(HANDLER_KEYS)) {
-    parts.push(`| \`${name}\` | ${shownDefault(key)} | ${meaning(key)} |`)
-  }
-  return `${parts.join('\n')}\n`
-}
-
-/** The key entries of berth.conf(5). */
-export function renderManualKeys(): string {
-  const parts: string[] = []
-  for (const [section, keys] of Object.entries(SECTIONS)) {
-    parts.push(`## [${tableName(section)}]`, '')
-    for (const [name, key] of Object.entries(keys)) parts.push(...manualEntry(name, key))
-  }
-  parts.push('## [crio.runtime.runtimes.NAME]', '')
-  for (const [name, key] of Object.entries(HANDLER_KEYS)) parts.push(...manualEntry(name, key))
-  return `${parts.join('\n').trimEnd()}\n`
-}
-
-function manualEntry(name: string, key: Described): string[] {
-  const variable =
-    key.flag === undefined ? '' : ` Flag **--${key.flag}**, variable **${variableOf(key.flag)}**.`
-  return [
-    `**${name}** = ${shownDefault(key)}`,
-    `:   ${key.description}${notes(key)} Value: ${form(key.kind)}.${variable}`,
-    '',
-  ]
-}
-
-function form(kind: Kind<unknown>): string {
-  return kind.expected.replaceAll('*', '\\*')
-}
-
-function shownDefault(key: Pick<Key<unknown>, 'kind' | 'default'>): string {
-  const text = assignment('x', key.kind.toToml(key.default)).slice('x = '.length)
-  return `\`${text}\``
-}
-
-function meaning(key: Described): string {
-  return `${key.description}${notes(key)}`.replaceAll('|', '\\|')
 }

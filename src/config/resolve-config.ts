@@ -4,9 +4,8 @@ import { join } from 'node:path'
 import type { Config, HandlerValues, RuntimeHandler } from './config.ts'
 import { camel, fullName } from './config.ts'
 import type { Setting } from './config-file.ts'
-import { SECTIONS } from './config-file.ts'
 import type { Environment } from './environment.ts'
-import { HANDLER_KEYS } from './keys.ts'
+import { HANDLER_KEYS, SECTIONS } from './keys.ts'
 import { ProxySettings } from './proxy-settings.ts'
 
 export type Resolution = {
