@@ -8,7 +8,7 @@ import type { JsonObject } from './json.ts'
 /** Milliseconds for a whole verb, all plugins of the list together. */
 export type CniTimeouts = Readonly<Record<CniVerb, number>>
 
-export type ChainOptions = {
+type ChainOptions = {
   /** Absolute directories, searched in this order. */
   readonly pluginDirs: readonly string[]
   /** PATH of the plugins, which run `iptables` and the like. */
@@ -17,7 +17,7 @@ export type ChainOptions = {
 }
 
 /** One pod's attachment, as plugins see it. */
-export type ChainTarget = {
+type ChainTarget = {
   readonly containerId: string
   /** '' when there is none any more. */
   readonly netns: string

@@ -8,7 +8,7 @@ import type { JsonObject } from './json.ts'
 
 export type CniVerb = 'ADD' | 'CHECK' | 'DEL' | 'GC' | 'STATUS'
 
-export type PluginCall = {
+type PluginCall = {
   readonly verb: CniVerb
   readonly type: string
   /** Absolute path of the executable, from `findPlugin`. */

@@ -6,7 +6,7 @@ import { isJsonObject, type JsonObject } from './json.ts'
 export const MAX_RESULT_BYTES = 1024 * 1024
 
 /** What a plugin prints when it fails (CNI specification, section 5, Error). */
-export type PluginFailure = { readonly code: number; readonly msg: string; readonly details: string }
+type PluginFailure = { readonly code: number; readonly msg: string; readonly details: string }
 
 /**
  * The result of an ADD in the form of `version`, whichever version the plugin answered in, so that it may go to the

@@ -44,7 +44,11 @@ export interface Network {
    * @throws BerthError saying what a plugin found wrong
    */
   check(target: NetworkTarget, network: PodNetwork): Promise<void>
-  /** GC: tells plugins of specification 1.1 which attachments are alive. Older plugins: nothing happens. */
+  /**
+   * Detaches pods that were attached once and are not among the living, and tells plugins of specification 1.1 (GC)
+   * who is. `living`: every pod whose DEL has not succeeded.
+   * @throws BerthError unavailable when attachments keep coming; otherwise what plugins said
+   */
   collectGarbage(living: ReadonlyArray<{ readonly podId: string; readonly ifName: string }>): Promise<void>
   close(): void
 }

@@ -25,8 +25,13 @@ import { run } from '../../src/os/spawn.ts'
 import { raiseLoopback, unshare } from '../../src/os/syscalls.ts'
 
 const CLONE_NEWNET = 0x40000000
-export const DEBIAN_PLUGINS = '/usr/lib/cni'
 export const PLUGIN_PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
+
+/** Which generation of plugins a test uses. */
+type Generation = { readonly pluginDir: string; readonly cniVersion: string }
+
+/** What Debian 12 has: no GC, no STATUS. */
+export const DEBIAN: Generation = { pluginDir: '/usr/lib/cni', cniVersion: '1.0.0' }
 
 /**
  * Everything a CNI network needs, in a directory of the test's own. Plugins act in the network namespace of whoever
@@ -35,15 +40,17 @@ export const PLUGIN_PATH = '/usr/sbin:/usr/bin:/sbin:/bin'
 export class CniHost {
   readonly root = mkdtempSync('/tmp/berth-network-')
   readonly confDir = join(this.root, 'net.d')
-  /** For scripts; searched before Debian's. */
+  /** For scripts; searched first. */
   readonly pluginDir = join(this.root, 'plugins')
   readonly #cacheDir = join(this.root, 'cache')
   readonly #ipamDir = join(this.root, 'ipam')
+  readonly #generation: Generation
   readonly #pins: NamespacePins
   readonly #pinned: string[] = []
   readonly #networks: Network[] = []
 
-  constructor(pins: NamespacePins) {
+  constructor(generation: Generation, pins: NamespacePins) {
+    this.#generation = generation
     this.#pins = pins
     mkdirSync(this.confDir)
     mkdirSync(this.pluginDir)
@@ -53,7 +60,7 @@ export class CniHost {
   open(options: Partial<CniOptions> = {}): Network {
     const network = createCni({
       confDir: this.confDir,
-      pluginDirs: [this.pluginDir, DEBIAN_PLUGINS],
+      pluginDirs: [this.pluginDir, this.#generation.pluginDir],
       cacheDir: this.#cacheDir,
       path: PLUGIN_PATH,
       log: { info: () => undefined, warn: () => undefined },
@@ -64,7 +71,8 @@ export class CniHost {
   }
 
   configure(plugins: object[], members: object = {}): void {
-    const list = { cniVersion: '1.0.0', name: 'pods', plugins, ...members }
+    const { cniVersion } = this.#generation
+    const list = { cniVersion, name: 'pods', plugins, ...members }
     writeFileSync(join(this.confDir, '10-pods.conflist'), JSON.stringify(list))
   }
 
@@ -143,7 +151,7 @@ export class CniHost {
 let bridges = 0
 
 /** For a test file: a fresh host for each test. Moves this process into a network namespace of its own. */
-export function useCniHost(): () => CniHost {
+export function useCniHost(generation = DEBIAN): () => CniHost {
   let pins: NamespacePins
   let host: CniHost
   before(async () => {
@@ -153,7 +161,7 @@ export function useCniHost(): () => CniHost {
     raiseLoopback()
   })
   beforeEach(() => {
-    host = new CniHost(pins)
+    host = new CniHost(generation, pins)
   })
   afterEach(() => {
     setEffectHook(undefined)
