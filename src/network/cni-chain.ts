@@ -44,12 +44,13 @@ export class CniChain {
     this.#options = options
   }
 
-  /** For each executable that the list needs and that is not usable, why. */
+  /**
+   * For each plugin of the list whose executable is not usable, why. Address plugins are not looked at: which of them
+   * are executables is known to the plugin that names them.
+   */
   missingPlugins(network: CniNetwork): string[] {
-    const types = network.plugins.flatMap(({ type, ipamType }) =>
-      ipamType === undefined ? [type] : [type, ipamType],
-    )
-    return [...new Set(types)].flatMap(type => {
+    const types = new Set(network.plugins.map(({ type }) => type))
+    return [...types].flatMap(type => {
       try {
         findPlugin(type, this.#options.pluginDirs)
         return []

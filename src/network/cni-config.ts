@@ -24,8 +24,9 @@ export type CniNetwork = {
 }
 
 // A type becomes a file name below the plugin directories: no separator and no leading dot, or it could leave them.
-const PLUGIN_TYPE = /^[A-Za-z0-9][A-Za-z0-9._-]*$/
-const NETWORK_NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/
+// A network's name becomes one in the directories of plugins. Both are as long as file names may be.
+const FILE_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,254}$/
+const FILE_NAME_RULE = 'a letter or digit, then letters, digits, ".", "_" or "-", 255 at most'
 // Real lists have two to five; each costs a process per pod.
 const MAX_PLUGINS = 32
 
@@ -36,8 +37,8 @@ const MAX_PLUGINS = 32
 export function parseNetwork(value: unknown): CniNetwork {
   if (!isJsonObject(value)) throw invalid('configuration', 'expected a JSON object')
   const list = value.plugins === undefined && value.type !== undefined ? listOfOne(value) : value
-  if (typeof list.name !== 'string' || !NETWORK_NAME.test(list.name)) {
-    throw invalid('name', 'expected a letter or digit, then letters, digits, ".", "_" or "-"')
+  if (typeof list.name !== 'string' || !FILE_NAME.test(list.name)) {
+    throw invalid('name', `expected ${FILE_NAME_RULE}`)
   }
   const plugins = list.plugins
   if (!Array.isArray(plugins) || plugins.length === 0 || plugins.length > MAX_PLUGINS) {
@@ -62,7 +63,7 @@ function negotiate(list: JsonObject): CniVersion {
   if (!Array.isArray(cniVersions)) throw invalid('cniVersions', 'expected an array of versions')
   const version = newestOf([cniVersion, ...cniVersions])
   if (version !== undefined) return version
-  const found = cniVersion === undefined ? 'none' : JSON.stringify(cniVersion)
+  const found = cniVersion === undefined ? 'none' : JSON.stringify(cniVersion).slice(0, 20)
   throw invalid('cniVersion', `expected one of ${SUPPORTED_VERSIONS}, found ${found}`)
 }
 
@@ -76,7 +77,7 @@ function flag(list: JsonObject, name: string): boolean {
 
 function parsePlugin(value: unknown, field: string): CniPlugin {
   if (!isJsonObject(value)) throw invalid(field, 'expected a JSON object')
-  const ipam = value.ipam
+  const ipam = value.ipam ?? undefined
   if (ipam !== undefined && !isJsonObject(ipam)) throw invalid(`${field}.ipam`, 'expected a JSON object')
   const capabilities = value.capabilities ?? {}
   if (!isJsonObject(capabilities)) throw invalid(`${field}.capabilities`, 'expected a JSON object')
@@ -91,9 +92,6 @@ function parsePlugin(value: unknown, field: string): CniPlugin {
 }
 
 function pluginType(value: unknown, field: string): string {
-  if (typeof value === 'string' && PLUGIN_TYPE.test(value)) return value
-  throw invalid(
-    field,
-    `expected a plugin's file name: a letter or digit, then letters, digits, ".", "_" or "-", found ${JSON.stringify(value)}`,
-  )
+  if (typeof value === 'string' && FILE_NAME.test(value)) return value
+  throw invalid(field, `expected a plugin's file name: ${FILE_NAME_RULE}`)
 }
