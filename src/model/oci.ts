@@ -20,6 +20,7 @@ export type OciProcess = {
   env: string[]
   cwd: string
   capabilities?: OciCapabilities
+  /** -1 stands for RLIM_INFINITY, 2⁶⁴−1, which a number cannot hold; the runtime driver writes it out. */
   rlimits?: Array<{ type: string; hard: number; soft: number }>
   noNewPrivileges?: boolean
   apparmorProfile?: string

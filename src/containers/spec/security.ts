@@ -1,0 +1,59 @@
+import { invalid, precondition } from '../../base/errors.ts'
+import type { OciLinux } from '../../model/oci.ts'
+import type { SelinuxOptions } from '../../model/security.ts'
+import type { SpecInput } from './spec.ts'
+
+/** Verbatim: empty lists are how an unmasked /proc is asked for. */
+export function pathProtection({ config }: SpecInput): Pick<OciLinux, 'maskedPaths' | 'readonlyPaths'> {
+  const { privileged, maskedPaths, readonlyPaths } = config.security
+  if (privileged) return { maskedPaths: [], readonlyPaths: [] }
+  return { maskedPaths: [...maskedPaths], readonlyPaths: [...readonlyPaths] }
+}
+
+/** Name for the process, undefined for none. A request without a profile means the default one. */
+export function apparmorProfile({ config, host, defaults }: SpecInput): string | undefined {
+  const { privileged, apparmor } = config.security
+  if (apparmor?.kind === 'localhost' && !privileged) {
+    const field = 'security_context.apparmor'
+    if (!host.apparmor) {
+      throw precondition(`${field}: profile ${JSON.stringify(apparmor.name)}: this kernel has no AppArmor`)
+    }
+    if (apparmor.name === '' || /[\x00-\x1f\x7f]/.test(apparmor.name)) {
+      throw invalid(field, 'expected the name of a loaded profile')
+    }
+    return apparmor.name
+  }
+  if (privileged || !host.apparmor) return undefined
+  if (apparmor?.kind === 'unconfined') return 'unconfined'
+  return defaults.apparmorProfile === '' ? undefined : defaults.apparmorProfile
+}
+
+/** Labels of the process and of its mounts; undefined without SELinux or without a request. */
+export function selinuxLabels({
+  config,
+  pod,
+  host,
+}: SpecInput): { process: string; mount: string } | undefined {
+  const options = config.security.selinux ?? pod.selinux
+  if (!host.selinux || options === undefined || config.security.privileged) return undefined
+  checkSelinux(options)
+  const user = options.user || 'system_u'
+  const level = options.level === '' ? '' : `:${options.level}`
+  return {
+    process: `${user}:${options.role || 'system_r'}:${options.type || 'container_t'}${level}`,
+    mount: `${user}:object_r:container_file_t${level}`,
+  }
+}
+
+function checkSelinux(options: SelinuxOptions): void {
+  for (const part of ['user', 'role', 'type', 'level'] as const) {
+    // Only a level may hold colons (s0:c1,c2).
+    const legal = part === 'level' ? /^[A-Za-z0-9_:,.-]*$/ : /^[A-Za-z0-9_.-]*$/
+    if (!legal.test(options[part])) {
+      throw invalid(
+        `security_context.selinux_options.${part}`,
+        `illegal characters in ${JSON.stringify(options[part])}`,
+      )
+    }
+  }
+}

@@ -1,0 +1,289 @@
+import { existsSync, readFileSync, rmSync, statSync, unlinkSync } from 'node:fs'
+import { join } from 'node:path'
+import type { Duplex, Readable } from 'node:stream'
+import { sleep } from '../base/clock.ts'
+import { effectSync } from '../base/effects.ts'
+import { BerthError, errnoOf, internal } from '../base/errors.ts'
+import type { ProcessRef } from '../model/pod.ts'
+import type { Cgroups } from '../os/cgroup/cgroup.ts'
+import { isAlive, processRef, signalProcess, watchExit } from '../os/processes.ts'
+import { type Child, run, start } from '../os/spawn.ts'
+import { Capture } from './capture.ts'
+import type { OciCli } from './oci-cli.ts'
+import type { CreateRequest } from './runtime.ts'
+import { readableError } from './text.ts'
+
+/** The monitor's message is one line of JSON with up to 8 KiB of the runtime's words, escaped. */
+const MAX_LINE = 64 * 1024
+
+/** Room for the reason why the monitor itself did not start. */
+const MAX_STDERR = 16 * 1024
+
+/** Creating pulls in hooks and devices of the node; peers wait as long. */
+const CREATE_MS = 240_000
+
+/** A monitor that was told to end, or whose container is gone, needs a few ms; a hung one is killed. */
+const MONITOR_END_MS = 5000
+
+/** `S/<id>/attach` has to fit the 107 bytes of a socket address. */
+const MAX_SOCKETS_DIR = 35
+
+const SIGKILL = 9
+
+export type ConmonOptions = {
+  /** Absolute. */
+  readonly conmonPath: string
+  /** One file per exited container, tmpfs. */
+  readonly exitsDir: string
+  /** One link per container, tmpfs; a short path. */
+  readonly socketsDir: string
+  /** The whole environment of the monitor and, below it, of the runtime. */
+  readonly env: Readonly<Record<string, string>>
+  readonly systemdCgroup: boolean
+  /** Leave out the fsync of the log at exit. */
+  readonly noSyncLog: boolean
+  readonly cgroups: Pick<Cgroups, 'add'>
+}
+
+export type Processes = { readonly init: ProcessRef; readonly monitor: ProcessRef }
+
+/**
+ * The per-container monitor: owns the container's output, writes its log, reaps it and records its exit. It outlives
+ * the daemon, so logs and exit codes do too.
+ */
+export class Conmon {
+  readonly #options: ConmonOptions
+  readonly #cli: OciCli
+
+  constructor(options: ConmonOptions, cli: OciCli) {
+    if (Buffer.byteLength(options.socketsDir) > MAX_SOCKETS_DIR) {
+      throw new BerthError(
+        'invalid',
+        `${options.socketsDir}: the directory of attach sockets may be ${MAX_SOCKETS_DIR} bytes long at most`,
+      )
+    }
+    this.#options = options
+    this.#cli = cli
+  }
+
+  /** @throws BerthError precondition if it is missing or too old */
+  async checkVersion(): Promise<void> {
+    const { conmonPath, env } = this.#options
+    const result = await run(conmonPath, { args: ['--version'], env, timeoutMs: 10_000 })
+    const match = /conmon version (\d+)\.(\d+)\.(\d+)/.exec(result.stdout.toString())
+    const [major = 0, minor = 0, patch = 0] = match?.slice(1).map(Number) ?? []
+    if (major > 2 || (major === 2 && (minor > 1 || (minor === 1 && patch >= 2)))) return
+    const found = match === null ? readableError(result.stdout.toString()) : match[0]
+    throw new BerthError('precondition', `${conmonPath}: expected conmon 2.1.2 or later, found ${found}`)
+  }
+
+  /**
+   * Starts a monitor, which runs the runtime's `create` on the bundle. On an error the monitor is gone; what the
+   * runtime left is the caller's to delete.
+   */
+  async create(request: CreateRequest, signal: AbortSignal | undefined): Promise<Processes> {
+    if (signal?.aborted === true) throw cancelled(request.id, signal)
+    const { paths, monitorCgroup } = request
+    this.#removeLink(request.id)
+    const child = start(this.#options.conmonPath, {
+      args: this.#arguments(request),
+      env: { ...this.#options.env, _OCI_SYNCPIPE: '3', _OCI_STARTPIPE: '4' },
+      cwd: paths.bundle,
+      fds: ['null', 'null', 'pipe-read', 'socket', 'socket'],
+    })
+    const stderr = new Capture(child.streams[2] as Readable, MAX_STDERR)
+    const late = new AbortController()
+    let forked = false
+    child.exited.then(() => {
+      forked = true
+    })
+    try {
+      // It blocks until the start channel speaks, so that everything it forks begins in its cgroup.
+      if (monitorCgroup !== undefined) this.#options.cgroups.add(monitorCgroup, child.pid)
+      effectSync('runtime', 'release-monitor', request.id, () => release(child))
+      const stopped = givenUp(request.id, signal, late.signal)
+      const pid = await Promise.race([outcome(child, stderr), stopped])
+      return { init: this.#require(pid, 'its process'), monitor: this.#monitorOf(request) }
+    } catch (error) {
+      // While it is blocked its end of the start channel must stay open: a closed one means "go".
+      if (!forked) child.kill('SIGKILL')
+      await this.end(request.paths.bundle, request.id)
+      throw error
+    } finally {
+      late.abort()
+      for (const stream of child.streams) stream?.destroy()
+    }
+  }
+
+  /** Waits for the container's monitor to end by itself, then kills it. Returns when it is gone. */
+  async await(bundle: string, id: string): Promise<void> {
+    const monitor = findMonitor(bundle, id)
+    if (monitor !== undefined && !(await hasEnded(monitor, MONITOR_END_MS))) await this.end(bundle, id)
+  }
+
+  /** Kills the container's monitor, if there is one. */
+  async end(bundle: string, id: string): Promise<void> {
+    const monitor = findMonitor(bundle, id)
+    if (monitor === undefined || !signalProcess(monitor, SIGKILL)) return
+    if (!(await hasEnded(monitor, MONITOR_END_MS))) {
+      throw new BerthError('deadline', `the monitor (pid ${monitor.pid}) does not die`)
+    }
+  }
+
+  /** What it leaves outside the bundle. */
+  removeLink(id: string): void {
+    this.#removeLink(id)
+    effectSync('runtime', 'remove-exit-file', id, () =>
+      rmSync(join(this.#options.exitsDir, id), { force: true }),
+    )
+  }
+
+  #removeLink(id: string): void {
+    const link = join(this.#options.socketsDir, id)
+    effectSync('runtime', 'remove-socket-link', link, () => {
+      try {
+        unlinkSync(link)
+      } catch (error) {
+        if (errnoOf(error) !== 'ENOENT') throw error
+      }
+    })
+  }
+
+  #monitorOf({ paths, id }: CreateRequest): ProcessRef {
+    const monitor = findMonitor(paths.bundle, id)
+    if (monitor === undefined) throw internal('the monitor ended as soon as the container was created')
+    return monitor
+  }
+
+  #require(pid: number, what: string): ProcessRef {
+    const ref = processRef(pid)
+    if (ref === undefined) throw internal(`${this.#cli.name} create: ${what} (pid ${pid}) is gone already`)
+    return ref
+  }
+
+  #arguments(request: CreateRequest): string[] {
+    const { id, name, paths, logPath, terminal, stdin, stdinOnce } = request
+    const options = this.#options
+    const args = ['-b', paths.bundle, '-c', id, '-u', id, '-n', name, '-r', this.#cli.path]
+    for (const argument of this.#cli.globalArgs) args.push('--runtime-arg', argument)
+    args.push('-p', join(paths.bundle, 'pidfile'), '-P', monitorPidFile(paths.bundle))
+    args.push('--persist-dir', paths.persist, '--exit-dir', options.exitsDir)
+    args.push('--socket-dir-path', options.socketsDir, '--log-level', 'warn')
+    // Without the driver's name a colon in the path would be taken for one.
+    args.push('-l', logPath === '' ? 'none' : `k8s-file:${logPath}`)
+    if (options.systemdCgroup) args.push('-s')
+    if (options.noSyncLog) args.push('--no-sync-log')
+    if (terminal) args.push('-t')
+    if (stdin && !terminal) args.push('-i')
+    if (stdin && !stdinOnce) args.push('--leave-stdin-open')
+    return args
+  }
+}
+
+function monitorPidFile(bundle: string): string {
+  return join(bundle, 'conmon-pidfile')
+}
+
+/** The monitor of this container while it lives; its pid may have been given to another process since. */
+function findMonitor(bundle: string, id: string): ProcessRef | undefined {
+  try {
+    const pid = Number(readFileSync(monitorPidFile(bundle), 'utf8'))
+    if (!Number.isInteger(pid) || pid <= 1) return undefined
+    const ref = processRef(pid)
+    const commandLine = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')
+    return ref !== undefined && commandLine.includes(id) && isAlive(ref) ? ref : undefined
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ESRCH') return undefined
+    throw error
+  }
+}
+
+/** @returns false if the process still lives after `ms` */
+export async function hasEnded(ref: ProcessRef, ms: number): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>()
+  const timer = setTimeout(() => resolve(false), ms)
+  using _watch = watchExit(ref, () => resolve(true))
+  try {
+    return await promise
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** An empty log of a container that never was; one with content is somebody's. */
+export function removeEmptyLog(logPath: string): void {
+  if (logPath === '' || !existsSync(logPath) || statSync(logPath).size > 0) return
+  effectSync('runtime', 'remove-log', logPath, () => rmSync(logPath, { force: true }))
+}
+
+function release(child: Child): void {
+  const channel = child.streams[4] as Duplex
+  channel.on('error', () => undefined) // EPIPE: it is gone, which its exit code tells
+  channel.end('\0')
+}
+
+/** The pid of the container's init, once the monitor reports it. */
+async function outcome(child: Child, stderr: Capture): Promise<number> {
+  const line = readLine(child.streams[3] as Duplex)
+  line.catch(() => undefined) // its failure matters only if the monitor started
+  // The started process forks the monitor proper and ends; the descriptors live on in the monitor.
+  const code = await child.exited
+  if (code !== 0) {
+    await Promise.race([stderr.ended, sleep(100)])
+    throw internal(`conmon: ${readableError(stderr.bytes.toString())} (exit code ${code})`)
+  }
+  const text = await line
+  if (text === undefined) {
+    throw internal(`conmon ended without an answer: ${readableError(stderr.bytes.toString())}`)
+  }
+  return parseAnswer(text)
+}
+
+/** @returns undefined if the stream ended before the line did */
+function readLine(stream: Duplex): Promise<string | undefined> {
+  const { promise, resolve, reject } = Promise.withResolvers<string | undefined>()
+  const chunks: Buffer[] = []
+  let length = 0
+  stream.on('data', (chunk: Buffer) => {
+    chunks.push(chunk)
+    length += chunk.length
+    if (chunk.includes(10)) resolve(Buffer.concat(chunks).toString().split('\n', 1)[0])
+    else if (length > MAX_LINE) reject(internal(`conmon: its answer is longer than ${MAX_LINE} bytes`))
+  })
+  stream.on('error', () => undefined)
+  stream.on('close', () => resolve(undefined))
+  return promise
+}
+
+/** `{"pid": N}`, or `{"pid": -1, "message": "…"}` with the runtime's words. */
+function parseAnswer(line: string): number {
+  let answer: { pid?: unknown; message?: unknown } | null
+  try {
+    answer = JSON.parse(line) as typeof answer
+  } catch (error) {
+    throw internal(`conmon: expected one line of JSON, got ${readableError(line).slice(0, 200)}`, error)
+  }
+  const pid = answer?.pid
+  if (typeof pid === 'number' && Number.isInteger(pid) && pid > 0) return pid
+  const message = typeof answer?.message === 'string' ? answer.message : ''
+  throw internal(readableError(message))
+}
+
+function cancelled(id: string, signal: AbortSignal | undefined): BerthError {
+  return new BerthError('cancelled', `creating container ${id} was cancelled`, signal?.reason)
+}
+
+/** Rejects when the caller left or the time is up; never resolves. */
+function givenUp(id: string, signal: AbortSignal | undefined, done: AbortSignal): Promise<never> {
+  const { promise, reject } = Promise.withResolvers<never>()
+  const abort = () => reject(cancelled(id, signal))
+  signal?.addEventListener('abort', abort, { once: true })
+  const timer = setTimeout(() => {
+    reject(new BerthError('deadline', `creating container ${id} took longer than ${CREATE_MS / 1000} s`))
+  }, CREATE_MS)
+  done.addEventListener('abort', () => {
+    clearTimeout(timer)
+    signal?.removeEventListener('abort', abort)
+  })
+  return promise
+}

@@ -1,0 +1,134 @@
+import { existsSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { errnoOf, internal, messageOf } from '../base/errors.ts'
+import { type RunResult, run } from '../os/spawn.ts'
+import type { RuntimeFeatures, RuntimeState, RuntimeStatus } from './runtime.ts'
+import { readableError } from './text.ts'
+
+/** A command may run hooks of the node; beyond this it hangs (kubelet itself waits two minutes). */
+const COMMAND_MS = 120_000
+
+export type OciCliOptions = {
+  /** Absolute. */
+  readonly runtimePath: string
+  /** Its `--root`, on tmpfs and of this daemon alone. */
+  readonly runtimeRoot: string
+  /** Its whole environment. */
+  readonly env: Readonly<Record<string, string>>
+  readonly systemdCgroup: boolean
+}
+
+/** The command line that runc-compatible OCI runtimes share. Failure is an exit code; the words differ. */
+export class OciCli {
+  readonly #options: OciCliOptions
+  /** File name of the program, for messages. */
+  readonly name: string
+
+  constructor(options: OciCliOptions) {
+    this.#options = options
+    this.name = options.runtimePath.slice(options.runtimePath.lastIndexOf('/') + 1)
+  }
+
+  /** What stands before every command. */
+  get globalArgs(): string[] {
+    const { runtimeRoot, systemdCgroup } = this.#options
+    return ['--root', runtimeRoot, ...(systemdCgroup ? ['--systemd-cgroup'] : [])]
+  }
+
+  get path(): string {
+    return this.#options.runtimePath
+  }
+
+  get env(): Readonly<Record<string, string>> {
+    return this.#options.env
+  }
+
+  call(args: readonly string[], stdin?: string): Promise<RunResult> {
+    return run(this.path, {
+      args: [...this.globalArgs, ...args],
+      env: this.env,
+      timeoutMs: COMMAND_MS,
+      label: `${this.name} ${args[0]}`,
+      ...(stdin === undefined ? {} : { stdin }),
+    })
+  }
+
+  /** @throws BerthError internal with the runtime's own words */
+  async mustCall(args: readonly string[], stdin?: string): Promise<void> {
+    const result = await this.call(args, stdin)
+    if (result.code !== 0) throw this.failed(args[0] ?? '', result)
+  }
+
+  failed(command: string, result: RunResult): Error {
+    return internal(
+      `${this.name} ${command}: ${readableError(result.stderr.toString())} (exit code ${result.code})`,
+    )
+  }
+
+  /** Runtimes keep one directory per container; asking them costs a process. */
+  knows(id: string): boolean {
+    return existsSync(join(this.#options.runtimeRoot, id))
+  }
+
+  ids(): string[] {
+    try {
+      const entries = readdirSync(this.#options.runtimeRoot, { withFileTypes: true })
+      return entries.filter(entry => entry.isDirectory()).map(entry => entry.name)
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return []
+      throw error
+    }
+  }
+
+  async state(id: string): Promise<RuntimeState | undefined> {
+    if (!this.knows(id)) return undefined
+    const result = await this.call(['state', id])
+    if (result.code === 0) return this.#parseState(result.stdout.toString())
+    if (!this.knows(id)) return undefined
+    throw this.failed('state', result)
+  }
+
+  #parseState(text: string): RuntimeState {
+    const state = this.#json(text) as { status?: unknown; pid?: unknown }
+    const { status, pid } = state
+    if (isStatus(status) && typeof pid === 'number') return { status, pid }
+    throw internal(
+      `${this.name} state: expected a status and a pid, got ${readableError(text).slice(0, 200)}`,
+    )
+  }
+
+  #json(text: string): Record<string, unknown> {
+    try {
+      return JSON.parse(text) as Record<string, unknown>
+    } catch (error) {
+      throw internal(`${this.name}: expected JSON: ${messageOf(error)}`, error)
+    }
+  }
+
+  /** `runc 1.1.5` */
+  async version(): Promise<string> {
+    const result = await this.call(['--version'])
+    const match = /^(\S+) version (\S+)/.exec(result.stdout.toString())
+    if (result.code !== 0 || match === null) throw this.failed('--version', result)
+    return `${match[1]} ${match[2]}`
+  }
+
+  /** What `features` says; a runtime without that command has none but seccomp, which `create` would refuse. */
+  async features(): Promise<RuntimeFeatures> {
+    const result = await this.call(['features'])
+    if (result.code !== 0) return { recursiveReadOnly: false, idmap: false, seccomp: true }
+    const { mountOptions, linux } = this.#json(result.stdout.toString()) as {
+      mountOptions?: string[]
+      linux?: { seccomp?: { enabled?: boolean }; mountExtensions?: { idmap?: { enabled?: boolean } } }
+    }
+    return {
+      recursiveReadOnly: mountOptions?.includes('rro') === true,
+      idmap: linux?.mountExtensions?.idmap?.enabled === true,
+      seccomp: linux?.seccomp?.enabled === true,
+    }
+  }
+}
+
+function isStatus(value: unknown): value is RuntimeStatus {
+  return typeof value === 'string' && ['creating', 'created', 'running', 'paused', 'stopped'].includes(value)
+}

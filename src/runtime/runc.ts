@@ -1,0 +1,191 @@
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { effectSync } from '../base/effects.ts'
+import { BerthError, errnoOf, inStep, precondition } from '../base/errors.ts'
+import type { OciResources } from '../model/oci.ts'
+import type { ProcessRef } from '../model/pod.ts'
+import { ensureDir, removeTree } from '../os/files.ts'
+import { signalProcess } from '../os/processes.ts'
+import { Conmon, type ConmonOptions, hasEnded, type Processes, removeEmptyLog } from './conmon.ts'
+import { Execs } from './exec.ts'
+import { readExitFiles } from './exits.ts'
+import { OciCli, type OciCliOptions } from './oci-cli.ts'
+import { ociJson } from './oci-json.ts'
+import { reopenLogFile } from './reopen-log.ts'
+import type {
+  ContainerPaths,
+  CreateRequest,
+  ExecRequest,
+  ExecResult,
+  ExitRecord,
+  Runtime,
+  RuntimeFeatures,
+  RuntimeState,
+} from './runtime.ts'
+
+/** From SIGKILL to gone: longer only for a process that hangs in the kernel, or is frozen. */
+const DEATH_MS = 10_000
+const FROZEN_MS = 1000
+const SIGKILL = 9
+
+export type RuntimeOptions = OciCliOptions &
+  ConmonOptions & {
+    /** Its name in the configuration. */
+    readonly handler: string
+  }
+
+/**
+ * A handler for runc, or any runtime with its command line, under conmon. Asks both programs once who they are.
+ * @throws BerthError precondition if one is missing or too old
+ */
+export async function createRuntime(options: RuntimeOptions): Promise<Runtime> {
+  const cli = new OciCli(options)
+  const conmon = new Conmon(options, cli)
+  try {
+    const [version, features] = await Promise.all([cli.version(), cli.features(), conmon.checkVersion()])
+    return new RuncRuntime(options, cli, conmon, version, features)
+  } catch (error) {
+    throw inStep(`runtime handler ${options.handler}`, error)
+  }
+}
+
+class RuncRuntime implements Runtime {
+  readonly handler: string
+  readonly version: string
+  readonly features: RuntimeFeatures
+  readonly #exitsDir: string
+  readonly #cli: OciCli
+  readonly #conmon: Conmon
+  readonly #execs: Execs
+
+  constructor(
+    options: RuntimeOptions,
+    cli: OciCli,
+    conmon: Conmon,
+    version: string,
+    features: RuntimeFeatures,
+  ) {
+    this.handler = options.handler
+    this.version = version
+    this.features = features
+    this.#exitsDir = options.exitsDir
+    this.#cli = cli
+    this.#conmon = conmon
+    this.#execs = new Execs(cli)
+  }
+
+  async create(request: CreateRequest, signal?: AbortSignal): Promise<Processes> {
+    const { id, paths, spec, logPath } = request
+    ensureDir(paths.bundle, 0o700)
+    ensureDir(paths.persist, 0o700)
+    effectSync('runtime', 'write-bundle', paths.bundle, () => {
+      writeFileSync(join(paths.bundle, 'config.json'), ociJson(spec), { mode: 0o600 })
+    })
+    try {
+      const processes = await this.#conmon.create(request, signal)
+      effectSync('runtime', 'write-processes', paths.bundle, () => {
+        writeFileSync(processesFile(paths.bundle), JSON.stringify(processes), { mode: 0o600 })
+      })
+      return processes
+    } catch (error) {
+      // What fails here, the caller's `remove` does again.
+      await this.#clearFailed(id, logPath).catch(() => undefined)
+      throw error
+    }
+  }
+
+  async #clearFailed(id: string, logPath: string): Promise<void> {
+    await this.#cli.call(['delete', '--force', id])
+    this.#conmon.removeLink(id)
+    removeEmptyLog(logPath)
+  }
+
+  async start(id: string, _paths: ContainerPaths): Promise<void> {
+    await this.#cli.mustCall(['start', id])
+  }
+
+  state(id: string): Promise<RuntimeState | undefined> {
+    return this.#cli.state(id)
+  }
+
+  async kill(id: string, signal: string, all: boolean): Promise<void> {
+    const args = ['kill', ...(all ? ['--all'] : []), id, signal]
+    const result = await this.#cli.call(args)
+    if (result.code === 0) return
+    const state = await this.#cli.state(id)
+    if (state !== undefined && state.status !== 'stopped') throw this.#cli.failed('kill', result)
+  }
+
+  async remove(id: string, paths: ContainerPaths): Promise<void> {
+    this.#execs.end(id)
+    const init = readProcesses(paths.bundle)?.init
+    if (init !== undefined) await this.#killInit(id, init)
+    // Without knowing its init the monitor is killed; the runtime then kills what it still knows of.
+    if (init === undefined) await this.#conmon.end(paths.bundle, id)
+    await Promise.all([this.#deleteState(id), this.#conmon.await(paths.bundle, id)])
+    this.#conmon.removeLink(id)
+    await removeTree(paths.bundle)
+    this.#execs.forget(id)
+  }
+
+  /** `delete --force` on a living container sleeps 100 ms between signal and look; a pidfd tells at once. */
+  async #killInit(id: string, init: ProcessRef): Promise<void> {
+    if (!signalProcess(init, SIGKILL) || (await hasEnded(init, FROZEN_MS))) return
+    await this.#cli.call(['resume', id]) // a paused one dies only when it thaws
+    if (await hasEnded(init, DEATH_MS)) return
+    throw new BerthError('deadline', `container ${id}: its process (pid ${init.pid}) survived SIGKILL`)
+  }
+
+  async #deleteState(id: string): Promise<void> {
+    if (!this.#cli.knows(id)) return
+    const result = await this.#cli.call(['delete', id])
+    if (result.code === 0 || !this.#cli.knows(id)) return
+    await this.#cli.mustCall(['delete', '--force', id])
+  }
+
+  async update(id: string, resources: OciResources): Promise<void> {
+    await this.#cli.mustCall(['update', '--resources', '-', id], ociJson(resources))
+  }
+
+  async resume(id: string): Promise<void> {
+    await this.#cli.mustCall(['resume', id])
+  }
+
+  async exec(request: ExecRequest): Promise<ExecResult> {
+    ensureDir(request.directory, 0o700)
+    return await this.#execs.run(request)
+  }
+
+  endExecs(containerId: string): void {
+    this.#execs.end(containerId)
+  }
+
+  async reopenLog(paths: ContainerPaths, logPath: string): Promise<void> {
+    if (logPath === '') throw precondition('the container has no log')
+    const monitor = readProcesses(paths.bundle)?.monitor
+    await reopenLogFile(paths.bundle, monitor, logPath)
+  }
+
+  readExit(id: string, paths: ContainerPaths): ExitRecord | undefined {
+    return readExitFiles(this.#exitsDir, id, paths)
+  }
+
+  async list(): Promise<string[]> {
+    return this.#cli.ids()
+  }
+}
+
+/** Who the container's processes are, for a `remove` that has nothing but the paths. */
+function processesFile(bundle: string): string {
+  return join(bundle, 'processes.json')
+}
+
+function readProcesses(bundle: string): Processes | undefined {
+  try {
+    return JSON.parse(readFileSync(processesFile(bundle), 'utf8')) as Processes
+  } catch (error) {
+    // Cut off by a crash: as if it had not been written.
+    if (errnoOf(error) === 'ENOENT' || error instanceof SyntaxError) return undefined
+    throw error
+  }
+}

@@ -1,0 +1,96 @@
+import type { OciProcess, OciResources, OciSpec } from '../model/oci.ts'
+import type { ProcessRef } from '../model/pod.ts'
+
+/** Where one container's files are. Every path derives from the id, so recovery needs only the row. */
+export type ContainerPaths = {
+  /** Bundle on tmpfs, 0700: config.json, pid files, attach socket, control FIFOs. */
+  readonly bundle: string
+  /** Persistent, 0700: `exit` and `oom`, written by the monitor. */
+  readonly persist: string
+}
+
+export type CreateRequest = {
+  readonly id: string
+  readonly name: string
+  readonly paths: ContainerPaths
+  readonly spec: OciSpec
+  /** Absolute; '' discards the output. Its directory exists. */
+  readonly logPath: string
+  readonly terminal: boolean
+  readonly stdin: boolean
+  readonly stdinOnce: boolean
+  /** Cgroup for the monitor; it exists. undefined leaves it where the daemon is. */
+  readonly monitorCgroup: string | undefined
+}
+
+export type RuntimeStatus = 'creating' | 'created' | 'running' | 'paused' | 'stopped'
+
+export type RuntimeState = { readonly status: RuntimeStatus; readonly pid: number }
+
+export type ExecRequest = {
+  readonly containerId: string
+  readonly process: OciProcess
+  /** ms; 0 is no limit. */
+  readonly timeoutMs: number
+  /** Kept bytes per stream; the rest is read and dropped. */
+  readonly maxOutput: number
+  /** A private directory for the process file and the pid file; emptied afterwards. */
+  readonly directory: string
+  readonly signal?: AbortSignal
+}
+
+export type ExecResult = { readonly code: number; readonly stdout: Buffer; readonly stderr: Buffer }
+
+export type ExitRecord = {
+  /** Exit code, 128 + signal for signals. */
+  readonly code: number
+  readonly finishedAt: bigint
+  /** The monitor saw the kernel kill a process of the cgroup for memory. */
+  readonly oom: boolean
+}
+
+export type RuntimeFeatures = {
+  /** `rro` is among the mount options. */
+  readonly recursiveReadOnly: boolean
+  /** The runtime performs id-mapped mounts (`linux.mountExtensions.idmap`). */
+  readonly idmap: boolean
+  readonly seccomp: boolean
+}
+
+/**
+ * One configured handler: an OCI runtime and the monitor that runs it. Containers outlive the daemon: nothing here
+ * keeps state in memory that could not be read again from the paths and the kernel.
+ */
+export interface Runtime {
+  readonly handler: string
+  readonly features: RuntimeFeatures
+  /** `runc 1.1.5`: for status and warnings. */
+  readonly version: string
+  /**
+   * Writes the bundle, starts the monitor, which runs `create`. On an error nothing of it is left running, but
+   * the caller still calls `remove`.
+   */
+  create(request: CreateRequest, signal?: AbortSignal): Promise<{ init: ProcessRef; monitor: ProcessRef }>
+  start(id: string, paths: ContainerPaths): Promise<void>
+  /** undefined: the runtime does not know the id. */
+  state(id: string): Promise<RuntimeState | undefined>
+  /** The runtime's own kill, for init systems that filter; most signals go straight to the process. */
+  kill(id: string, signal: string, all: boolean): Promise<void>
+  /** `delete --force` and the files of the monitor. Succeeds when there is nothing. Kills what lives. */
+  remove(id: string, paths: ContainerPaths): Promise<void>
+  update(id: string, resources: OciResources): Promise<void>
+  resume(id: string): Promise<void>
+  /**
+   * Runs a process in the container and waits for it.
+   * @throws BerthError deadline when `timeoutMs` passed; its whole process tree is dead by then
+   */
+  exec(request: ExecRequest): Promise<ExecResult>
+  /** Kills every exec of that container that still runs, with its children; later execs are refused. */
+  endExecs(containerId: string): void
+  /** The new log file exists and the old one is no longer written when this returns. */
+  reopenLog(paths: ContainerPaths, logPath: string): Promise<void>
+  /** What the monitor left at the container's exit; undefined while there is nothing. */
+  readExit(id: string, paths: ContainerPaths): ExitRecord | undefined
+  /** Ids that the runtime's own state directory holds, for the search for orphans. */
+  list(): Promise<string[]>
+}
