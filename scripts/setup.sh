@@ -48,10 +48,10 @@ check_user() {
 
 check_debian() {
   local like=
-  [ -r /etc/os-release ] && like=$(. /etc/os-release && printf '%s %s' "${ID:-}" "${ID_LIKE:-}")
+  [ -r /etc/os-release ] && like=$(. /etc/os-release && printf '%s' "${ID:-}${ID_LIKE:+ $ID_LIKE}")
   case " $like " in
     *' debian '*) ;;
-    *) fail "this is ${like:-not a known distribution}, and set-up installs Debian packages: use Debian 12 or newer" ;;
+    *) fail "this is ${like:-an unknown system}, and set-up installs Debian packages: use Debian 12 or newer" ;;
   esac
   command -v apt-get >/dev/null || fail 'apt-get is missing, and set-up installs Debian packages with it: use Debian 12 or newer'
 }
@@ -77,6 +77,8 @@ check_overlay() {
 
 check_cgroups() {
   local mount=/sys/fs/cgroup controller
+  [ -f "$mount/cgroup.procs" ] || ls -d "$mount"/*/tasks >/dev/null 2>&1 ||
+    fail "cgroups are not mounted: mount them with \"mount -t cgroup2 cgroup2 $mount\""
   if [ -f "$mount/cgroup.controllers" ]; then
     for controller in cpu memory pids; do
       grep -qw "$controller" "$mount/cgroup.controllers" ||
@@ -85,7 +87,7 @@ check_cgroups() {
   else
     for controller in cpu memory pids devices freezer; do
       [ -f "$mount/$controller/tasks" ] ||
-        fail "the cgroup controller $controller is not mounted at $mount/$controller: mount cgroup v2 with \"mount -t cgroup2 cgroup2 $mount\""
+        fail "the cgroup controller $controller is not mounted: mount it at $mount/$controller, or boot with cgroup v2"
     done
     mount=$mount/memory
   fi
@@ -207,10 +209,10 @@ esac
 steps=${#todo[@]}
 
 # npm puts node_modules/.bin first, but the Node in there may be the one that is being replaced.
-PATH=$(printf '%s' "$PATH" | tr ':' '\n' | grep -v '/node_modules/' | paste -sd:)
+PATH=$(printf '%s' "$PATH" | tr ':' '\n' | grep -vxF "$PWD/node_modules/.bin" | paste -sd:)
 
 [ "$target" = check ] || check_user
-mkdir -p .cache
+mkdir -p .cache 2>/dev/null && [ -w .cache ] || fail "$PWD is not writable for $(id -un): use a checkout of your own"
 exec 9>.cache/setup.lock
 flock --nonblock 9 || {
   echo 'Another set-up of this checkout is running: waiting for it.'

@@ -91,7 +91,9 @@ function runNode(
   limitSeconds: number,
 ): Promise<{ code: number | null; output: string; seconds: number }> {
   const started = performance.now()
-  const child = spawn(process.execPath, args, { detached: true, stdio: ['ignore', 'pipe', 'pipe'] })
+  // Set when this driver is itself under test, where it would change what the reporters get.
+  const { NODE_TEST_CONTEXT: _, ...env } = process.env
+  const child = spawn(process.execPath, args, { detached: true, stdio: ['ignore', 'pipe', 'pipe'], env })
   const pid = child.pid
   if (pid === undefined) throw new Error(`${process.execPath} cannot be started`)
   running.add(pid)
@@ -118,14 +120,16 @@ function runNode(
   child.once('exit', code => {
     clearTimeout(timer)
     running.delete(pid)
-    // 'exit' and not 'close': a daemon that a test left behind may hold the pipe. What the file itself wrote is in
-    // the pipe by now, and one turn of the loop reads it.
-    setTimeout(() => {
+    const finish = () => {
+      clearTimeout(patience)
       child.stdout.destroy()
       child.stderr.destroy()
       const seconds = (performance.now() - started) / 1000
       resolve({ code, output: Buffer.concat(chunks).toString() + late, seconds })
-    }, 20)
+    }
+    // A daemon that a test left behind may hold the pipes open for ever; what the file wrote is read long before.
+    const patience = setTimeout(finish, 500)
+    child.once('close', finish)
   })
   return promise
 }
