@@ -1,0 +1,92 @@
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { test } from 'node:test'
+import {
+  descendantsIn,
+  descendantsOf,
+  isAlive,
+  parseStat,
+  processRef,
+  sessionMembers,
+  signalProcess,
+  watchExit,
+} from './processes.ts'
+import { start } from './spawn.ts'
+
+const TAIL = '0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1000 2'
+
+test('a command name with spaces and parentheses does not shift the fields', () => {
+  const stat = parseStat(`42 (a) S 1 (b) c) S 7 42 41 ${TAIL}`)
+  assert.deepEqual(stat, { pid: 42, state: 'S', parent: 7, group: 42, session: 41, startTime: '987654' })
+})
+
+test('what is no stat line is nothing', () => {
+  for (const text of ['', '42 (sleep', '42 (sleep) S 1 1']) assert.equal(parseStat(text), undefined)
+})
+
+test('descendants come parents first, whatever the order of pids', () => {
+  const stats = [
+    [9, 5],
+    [5, 30],
+    [30, 1],
+    [31, 1],
+    [4, 9],
+  ].map(([pid, parent]) => ({ pid: pid!, parent: parent!, state: 'S', group: 1, session: 1, startTime: '1' }))
+  assert.deepEqual(descendantsIn(stats, 30), [5, 9, 4])
+  assert.deepEqual(descendantsIn(stats, 77), [])
+})
+
+function sleeper() {
+  return start('/bin/sleep', { args: ['60'], env: {}, fds: ['null', 'null', 'null'], newSession: true })
+}
+
+test('a process is the same only with the same start time', async () => {
+  const child = sleeper()
+  const ref = processRef(child.pid)!
+  assert.equal(isAlive(ref), true)
+  const another = { ...ref, startTime: '1' }
+  assert.equal(isAlive(another), false)
+  assert.equal(signalProcess(another, 9), false)
+  assert.equal(isAlive(ref), true)
+  assert.deepEqual(sessionMembers(child.pid), [child.pid])
+  assert.ok(descendantsOf(process.pid).includes(child.pid))
+  assert.equal(signalProcess(ref, 15), true)
+  assert.equal(await child.exited, 128 + 15)
+  assert.equal(signalProcess(ref, 15), false)
+  assert.equal(processRef(child.pid), undefined)
+})
+
+test('an exit is announced for children of libuv, for zombies, and for those long gone', async () => {
+  const foreign = spawn('/bin/sh', ['-c', '/bin/true & echo $!; exec sleep 60'], { stdio: 'pipe' })
+  const [line] = await once(foreign.stdout!, 'data')
+  const zombie = processRef(Number(String(line)))
+  const ref = processRef(foreign.pid!)!
+  const exits: string[] = []
+  const both = Promise.withResolvers<void>()
+  const note = (name: string) => () => {
+    exits.push(name)
+    if (exits.length === 2) both.resolve()
+  }
+  watchExit(zombie ?? { pid: Number(String(line)), startTime: '1' }, note('zombie'))
+  watchExit(ref, note('child'))
+  foreign.kill('SIGKILL')
+  await both.promise
+  assert.deepEqual(exits.toSorted(), ['child', 'zombie'])
+  const gone = Promise.withResolvers<void>()
+  watchExit(ref, gone.resolve)
+  await gone.promise
+})
+
+test('a watch that was disposed never calls', async () => {
+  const child = sleeper()
+  let calls = 0
+  const watch = watchExit(processRef(child.pid)!, () => calls++)
+  watch[Symbol.dispose]()
+  child.kill('SIGKILL')
+  await child.exited
+  const gone = watchExit({ pid: child.pid, startTime: '1' }, () => calls++)
+  gone[Symbol.dispose]()
+  await new Promise(resolve => setImmediate(resolve))
+  assert.equal(calls, 0)
+})
