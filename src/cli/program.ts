@@ -1,0 +1,125 @@
+import { Command, CommanderError } from 'commander'
+import { messageOf } from '../base/errors.ts'
+import { addConfigFlags, givenFlags } from './config-flags.ts'
+import { exitCodeOf, OK, USAGE } from './exit-codes.ts'
+import type { Streams } from './streams.ts'
+
+/** A command's work: an exit code, or an error that becomes one. */
+type Work = (streams: Streams) => Promise<number>
+
+const EXIT_CODES = `
+Exit codes:
+  0  done
+  1  failed
+  2  wrong usage
+  3  the daemon could not be reached`
+
+/** Runs one command line; @returns the exit code. What a command needs is loaded when it runs. */
+export async function run(argv: readonly string[], streams: Streams = process): Promise<number> {
+  let work: Work | undefined
+  const program = buildProgram(streams, chosen => {
+    work = chosen
+  })
+  try {
+    program.parse(argv, { from: 'user' })
+    return work === undefined ? OK : await work(streams)
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? OK : USAGE
+    for (const line of messageOf(error).split('\n')) streams.stderr.write(`berth: ${line}\n`)
+    return exitCodeOf(error)
+  }
+}
+
+function buildProgram(streams: Streams, choose: (work: Work) => void): Command {
+  const program = new Command('berth')
+    .description('A container runtime for Kubernetes: the daemon that kubelet talks to, and its commands')
+    .exitOverride()
+    .configureOutput({
+      writeOut: text => streams.stdout.write(text),
+      writeErr: text => streams.stderr.write(text),
+      outputError: (text, write) => write(text.replace(/^error: /, 'berth: ')),
+    })
+    .showHelpAfterError('(see --help)')
+    .addHelpText('after', EXIT_CODES)
+    .helpCommand(false)
+  addDaemon(program, choose)
+  addConfig(program, choose)
+  addStatus(program, choose)
+  addTimeline(program, choose)
+  addPull(program, choose)
+  program
+    .command('version')
+    .description('print the version')
+    .option('--json', 'print JSON')
+    .action(options => choose(async streams => (await import('./version.ts')).printVersion(options, streams)))
+  return program
+}
+
+function addDaemon(program: Command, choose: (work: Work) => void): void {
+  addConfigFlags(program.command('daemon'))
+    .description('run the daemon in the foreground')
+    .addHelpText(
+      'after',
+      '\nEvery flag has an environment variable, such as BERTH_ROOT for --root. See berth(8).',
+    )
+    .action((_, command: Command) =>
+      choose(async () => (await import('./daemon.ts')).runDaemon(givenFlags(command))),
+    )
+}
+
+function addConfig(program: Command, choose: (work: Work) => void): void {
+  const config = addConfigFlags(program.command('config'))
+    .description('print the effective configuration, and where it comes from')
+    .option('--json', 'print JSON')
+    .option('--default', 'print a commented file with every default instead')
+    .action((options, command: Command) =>
+      choose(async streams =>
+        (await import('./config.ts')).printConfig(givenFlags(command), options, streams),
+      ),
+    )
+  config
+    .command('check')
+    .description('check configuration files without using them')
+    .argument('<file...>', 'files to check')
+    .action((files: string[]) =>
+      choose(async streams => (await import('./config.ts')).checkFiles(files, streams)),
+    )
+}
+
+/** Commands that ask the daemon find its socket as the daemon itself does, or are told. */
+function client(program: Command, name: string, description: string): Command {
+  return program
+    .command(name)
+    .description(description)
+    .option('-c, --config <value>', 'configuration file of the daemon')
+    .option('-d, --config-dir <value>', 'directory of its drop-ins')
+    .option('--listen <value>', "the daemon's socket; no configuration is read then")
+    .option('--json', 'print JSON')
+}
+
+function addStatus(program: Command, choose: (work: Work) => void): void {
+  client(program, 'status', 'show the node at a glance').action((options, command: Command) =>
+    choose(async streams => (await import('./status.ts')).printStatus(givenFlags(command), options, streams)),
+  )
+}
+
+function addTimeline(program: Command, choose: (work: Work) => void): void {
+  client(program, 'timeline', 'draw what the daemon did for a pod, step by step')
+    .argument('<pod>', 'id, beginning of an id, name or namespace/name')
+    .action((pod: string, options, command: Command) =>
+      choose(async streams =>
+        (await import('./timeline.ts')).printTimeline(pod, givenFlags(command), options, streams),
+      ),
+    )
+}
+
+function addPull(program: Command, choose: (work: Work) => void): void {
+  client(program, 'pull', 'pull an image')
+    .argument('<image>', 'a name in any form')
+    .option('--creds <file>', 'file that holds user:password, - for standard input')
+    .action((image: string, options, command: Command) =>
+      choose(async streams =>
+        (await import('./pull.ts')).pullImage(image, givenFlags(command), options, streams),
+      ),
+    )
+}
