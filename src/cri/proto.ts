@@ -1,0 +1,36 @@
+import { join } from 'node:path'
+import { loadPackageDefinition } from '@grpc/grpc-js'
+import { loadSync } from '@grpc/proto-loader'
+import type { ProtoGrpcType as AdminProto } from './generated/admin.ts'
+import type { ProtoGrpcType as CriProto } from './generated/api.ts'
+import type { AdminDefinition } from './generated/berth/admin/v1/Admin.ts'
+import type { ImageServiceDefinition } from './generated/runtime/v1/ImageService.ts'
+import type { RuntimeServiceDefinition } from './generated/runtime/v1/RuntimeService.ts'
+
+export type ServiceDefinitions = {
+  readonly runtime: RuntimeServiceDefinition
+  readonly image: ImageServiceDefinition
+  readonly admin: AdminDefinition
+}
+
+/**
+ * Reads the interface definitions from `protoDir` (the repository's `proto/`, or its copy beside the bundle). 64-bit
+ * numbers are decimal strings and enums their names; an enum value that this version does not know stays a number.
+ * The options must be those with which the types in `generated/` were made.
+ */
+export function loadServices(protoDir: string): ServiceDefinitions {
+  const files = [join(protoDir, 'runtime/v1/api.proto'), join(protoDir, 'admin.proto')]
+  const definition = loadSync(files, {
+    keepCase: true,
+    longs: String,
+    enums: String,
+    defaults: true,
+    oneofs: true,
+  })
+  const loaded = loadPackageDefinition(definition) as unknown as CriProto & AdminProto
+  return {
+    runtime: loaded.runtime.v1.RuntimeService.service,
+    image: loaded.runtime.v1.ImageService.service,
+    admin: loaded.berth.admin.v1.Admin.service,
+  }
+}

@@ -1,0 +1,96 @@
+import type { Socket } from 'node:net'
+import { Server, ServerCredentials } from '@grpc/grpc-js'
+import { sleep } from '../base/clock.ts'
+import { type AdminBackend, adminService } from './admin-service.ts'
+import { type CallLog, type CallObserver, Calls } from './call.ts'
+import { imageService } from './image-service.ts'
+import { loadServices } from './proto.ts'
+import { runtimeService } from './runtime-service.ts'
+import type { CriServices } from './services.ts'
+import { UnixListener } from './socket.ts'
+
+export type CriServerOptions = {
+  readonly services: CriServices
+  readonly admin: AdminBackend
+  readonly log: CallLog
+  readonly metrics: CallObserver
+  /** Directory with the interface definitions. */
+  readonly protoDir: string
+  readonly socketPath: string
+  readonly socketMode: number
+  /** Members may connect, too. */
+  readonly socketGid?: number
+  /** SO_PEERCRED of a connected socket's descriptor. */
+  readonly peerOf: (fd: number) => { readonly pid: number; readonly uid: number; readonly gid: number }
+}
+
+/** Bytes of one message either way: what every client of the interface uses. */
+const MAX_MESSAGE = 16 * 2 ** 20
+
+/** Calls of one connection at work or waiting in it: as many as the wrapper admits in all. */
+const MAX_STREAMS = 1000
+
+/** `runtime.v1` and the admin interface on one unix socket. Answers UNAVAILABLE until `open`. */
+export class CriServer {
+  readonly #calls: Calls
+  readonly #grpc: Server
+  readonly #options: CriServerOptions
+  #listener: UnixListener | undefined
+
+  constructor(options: CriServerOptions) {
+    const { services, admin, log, metrics, protoDir } = options
+    const definitions = loadServices(protoDir)
+    this.#options = options
+    this.#calls = new Calls(log, metrics)
+    this.#grpc = new Server({
+      'grpc.max_receive_message_length': MAX_MESSAGE,
+      'grpc.max_send_message_length': MAX_MESSAGE,
+      'grpc.max_concurrent_streams': MAX_STREAMS,
+    })
+    this.#grpc.addService(definitions.runtime, runtimeService(this.#calls, services))
+    this.#grpc.addService(definitions.image, imageService(this.#calls, services.images, services.node))
+    this.#grpc.addService(definitions.admin, adminService(this.#calls, admin, services.images))
+  }
+
+  /** @throws BerthError when the socket cannot be made */
+  async listen(): Promise<void> {
+    const { socketPath, socketMode, socketGid } = this.#options
+    const injector = this.#grpc.createConnectionInjector(ServerCredentials.createInsecure())
+    this.#listener = await UnixListener.listen(
+      { path: socketPath, mode: socketMode, ...(socketGid === undefined ? {} : { gid: socketGid }) },
+      socket => {
+        if (this.#admits(socket)) injector.injectConnection(socket)
+        else socket.destroy()
+      },
+    )
+  }
+
+  /** The state is recovered: calls are served from now on. */
+  open(): void {
+    this.#calls.open()
+  }
+
+  /** Ends streams, gives calls at work `graceMs` to finish, then cuts what is left. */
+  async close(graceMs: number): Promise<void> {
+    this.#calls.close()
+    // The library's own callback comes too early with Node 24, where closing an HTTP/2 server marks its sessions as
+    // closed at once: the end of the connections tells.
+    const ended = this.#listener?.close()
+    this.#grpc.tryShutdown(() => undefined)
+    const timer = new AbortController()
+    await Promise.race([ended, sleep(graceMs, timer.signal).catch(() => undefined)])
+    timer.abort()
+    this.#grpc.forceShutdown()
+  }
+
+  /** The socket's mode decides; this holds when somebody loosens the mode or the directory. */
+  #admits(socket: Socket): boolean {
+    const fd = (socket as unknown as { _handle: { fd: number } | null })._handle?.fd
+    if (fd === undefined || fd < 0) return false
+    const peer = this.#options.peerOf(fd)
+    const admitted =
+      this.#options.socketGid !== undefined || peer.uid === 0 || peer.uid === process.getuid?.()
+    if (!admitted) this.#options.log.warn({ ...peer }, 'connection refused: the peer is not root')
+    return admitted
+  }
+}
