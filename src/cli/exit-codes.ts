@@ -4,7 +4,7 @@ import { isCode } from '../base/errors.ts'
 export const OK = 0
 export const FAILURE = 1
 export const USAGE = 2
-export const UNREACHABLE = 3
+const UNREACHABLE = 3
 
 export function exitCodeOf(error: unknown): number {
   return isCode(error, 'unavailable') ? UNREACHABLE : FAILURE

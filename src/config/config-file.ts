@@ -5,7 +5,7 @@ import { fullName } from './config.ts'
 import type { ForeignKey } from './foreign-keys.ts'
 import { FOREIGN_HANDLER_KEYS, FOREIGN_KEYS, WORKLOADS } from './foreign-keys.ts'
 import type { Key } from './key.ts'
-import { HANDLER_KEYS, KEYS, SECTIONS } from './keys.ts'
+import { HANDLER_KEYS, SECTIONS } from './keys.ts'
 import { Mismatch } from './kinds.ts'
 import { nearest } from './nearest.ts'
 import { lineOfKeys, pathKey } from './toml-lines.ts'
@@ -90,7 +90,7 @@ class Checker {
   }
 
   #checkRoot(root: string, tables: Table): void {
-    const sections = [...Object.keys(KEYS), ...Object.keys(FOREIGN_KEYS)].filter(name => name !== 'crio')
+    const sections = [...Object.keys(SECTIONS), ...Object.keys(FOREIGN_KEYS)].filter(name => name !== 'crio')
     for (const [name, value] of Object.entries(tables)) {
       const path = [root, name]
       if (!sections.includes(name)) {
@@ -193,7 +193,7 @@ function like(name: string, candidates: readonly string[]): string {
 /** The same name in another table, else the nearest name in this table, else the nearest anywhere. */
 function suggestion(section: string, name: string): string {
   const names = new Map<string, string[]>()
-  for (const table of [KEYS, FOREIGN_KEYS]) {
+  for (const table of [SECTIONS, FOREIGN_KEYS]) {
     for (const [other, keys] of Object.entries(table)) {
       for (const key of Object.keys(keys)) names.set(key, [...(names.get(key) ?? []), other])
     }

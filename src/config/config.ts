@@ -1,4 +1,4 @@
-import type { HANDLER_KEYS, KEYS } from './keys.ts'
+import type { HANDLER_KEYS, Keys } from './keys.ts'
 import type { Kind } from './kinds.ts'
 import type { ProxySettings } from './proxy-settings.ts'
 
@@ -31,16 +31,16 @@ export type RuntimeHandler = {
  * at the top. Durations are milliseconds, sizes bytes. Where the table says "Empty: …" or "0: …", the value that
  * it stands for is here.
  */
-export type Config = Values<(typeof KEYS)['crio']> & {
-  readonly api: Values<(typeof KEYS)['api']>
-  readonly runtime: Values<(typeof KEYS)['runtime']> & {
+export type Config = Values<Keys['crio']> & {
+  readonly api: Values<Keys['api']>
+  readonly runtime: Values<Keys['runtime']> & {
     readonly runtimes: Readonly<Record<string, RuntimeHandler>>
   }
-  readonly image: Values<(typeof KEYS)['image']>
-  readonly network: Values<(typeof KEYS)['network']>
-  readonly observe: Values<(typeof KEYS)['observe']>
-  readonly metrics: Values<(typeof KEYS)['metrics']>
-  readonly tracing: Values<(typeof KEYS)['tracing']>
+  readonly image: Values<Keys['image']>
+  readonly network: Values<Keys['network']>
+  readonly observe: Values<Keys['observe']>
+  readonly metrics: Values<Keys['metrics']>
+  readonly tracing: Values<Keys['tracing']>
   readonly proxy: ProxySettings
   readonly systemd: {
     /** NOTIFY_SOCKET: where readiness and watchdog pings go; '' without systemd. */

@@ -24,7 +24,7 @@ const tracing = 'traces are not exported by this version'
  * commented conf/berth.conf, docs/configuration.md and the man pages all come from here. Names are CRI-O's where
  * the concept is the same.
  */
-export const KEYS = {
+const KEYS = {
   crio: {
     root: key(
       path,
@@ -316,6 +316,8 @@ export const KEYS = {
     }),
   },
 } as const satisfies Record<string, Record<string, Key<unknown>>>
+
+export type Keys = typeof KEYS
 
 /** The same table for those who go through it. */
 export const SECTIONS: Readonly<Record<string, Readonly<Record<string, Key<unknown>>>>> = KEYS

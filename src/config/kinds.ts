@@ -159,7 +159,7 @@ export const duration: Kind<number> = (() => {
   return { ...scalar(expected, read, read), toToml: formatDuration }
 })()
 
-export function formatDuration(ms: number): string {
+function formatDuration(ms: number): string {
   if (ms === 0) return '0s'
   let rest = ms
   let result = ''

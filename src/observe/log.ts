@@ -2,7 +2,7 @@ import pino from 'pino'
 import { BerthError, messageOf } from '../base/errors.ts'
 import { textLine } from './text-line.ts'
 
-export type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal'
+type LogLevel = 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'fatal'
 
 /** Field names in use: requestId, podId, containerId, operation, step, ms, error. */
 export type LogFields = Readonly<Record<string, unknown>>
