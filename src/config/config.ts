@@ -1,3 +1,4 @@
+import type { Rlimit } from './forms.ts'
 import type { HANDLER_KEYS, Keys } from './keys.ts'
 import type { Kind } from './kinds.ts'
 import type { ProxySettings } from './proxy-settings.ts'
@@ -24,6 +25,7 @@ export type RuntimeHandler = {
   /** `pod`, '' (the daemon's own cgroup) or a path below the cgroup root. */
   readonly monitorCgroup: string
   readonly monitorEnv: Readonly<Record<string, string>>
+  readonly noSyncLog: boolean
 }
 
 /**
@@ -35,6 +37,10 @@ export type Config = Values<Keys['crio']> & {
   readonly api: Values<Keys['api']>
   readonly runtime: Values<Keys['runtime']> & {
     readonly runtimes: Readonly<Record<string, RuntimeHandler>>
+    /** `default_ulimits`, parsed. */
+    readonly rlimits: readonly Rlimit[]
+    /** `default_sysctls` by name. */
+    readonly sysctls: Readonly<Record<string, string>>
   }
   readonly image: Values<Keys['image']>
   readonly network: Values<Keys['network']>

@@ -151,7 +151,6 @@ export const FOREIGN_HANDLER_KEYS: Readonly<Record<string, ForeignKey>> = {
   exec_cpu_affinity: ignored(tuning, ''),
   inherit_default_runtime: refused('give runtime_path instead', false),
   monitor_exec_cgroup: ignored('exec needs no monitor', ''),
-  no_sync_log: ignored(tuning, false),
   platform_runtime_paths: ignored('give runtime_path for the platform of this node'),
   privileged_without_host_devices: refused(tuning, false),
   runtime_config_path: refused('runtimes of type "vm" are not supported by this version', ''),

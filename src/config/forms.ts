@@ -19,20 +19,62 @@ export const variable = text('NAME=value', value =>
   /^[A-Za-z_][A-Za-z0-9_]*=/.test(value) ? value : undefined,
 )
 
-// No `+`: it has smuggled a second sysctl through a joined string elsewhere (CVE-2022-0811).
-export const sysctl = text('name=value', value =>
-  /^[a-z0-9_-]+([./][A-Za-z0-9_-]+)+=[^+]{1,1024}$/.test(value) ? value : undefined,
+// Of a namespace that pods have: any other would change the node. No `+`: it has smuggled a second sysctl through a
+// joined string elsewhere (CVE-2022-0811).
+export const sysctl = text(
+  'name=value of a network or IPC sysctl, such as "net.core.somaxconn=1024"',
+  value =>
+    /^(net(\.[\w-]+)+|kernel\.(shm|msg|sem)\w*|fs\.mqueue\.\w+)=[^+]{1,1024}$/.test(value)
+      ? value
+      : undefined,
 )
 
-const LIMITS =
-  'as|core|cpu|data|fsize|locks|memlock|msgqueue|nice|nofile|nproc|rss|rtprio|rttime|sigpending|stack'
+const LIMITS = [
+  'as',
+  'core',
+  'cpu',
+  'data',
+  'fsize',
+  'locks',
+  'memlock',
+  'msgqueue',
+  'nice',
+  'nofile',
+  'nproc',
+  'rss',
+  'rtprio',
+  'rttime',
+  'sigpending',
+  'stack',
+] as const
+
+/** -1 is unlimited. */
+export type Rlimit = {
+  /** The OCI specification's name. */
+  readonly type: `RLIMIT_${Uppercase<(typeof LIMITS)[number]>}`
+  readonly soft: number
+  readonly hard: number
+}
+
+/** `nofile=1024:4096` → RLIMIT_NOFILE; undefined if it is none. */
+export function parseUlimit(value: string): Rlimit | undefined {
+  const [, name, soft, hard] = /^([a-z]+)=(-1|[0-9]{1,15}):(-1|[0-9]{1,15})$/.exec(value) ?? []
+  const known = LIMITS.find(limit => limit === name)
+  if (known === undefined) return undefined
+  const unlimited = (limit: number) => (limit === -1 ? Number.POSITIVE_INFINITY : limit)
+  if (unlimited(Number(soft)) > unlimited(Number(hard))) return undefined
+  return { type: `RLIMIT_${known.toUpperCase()}` as Rlimit['type'], soft: Number(soft), hard: Number(hard) }
+}
 
 export const ulimit = text('name=soft:hard, such as "nofile=1024:4096" or "core=-1:-1"', value =>
-  new RegExp(`^(${LIMITS})=(-1|[0-9]{1,19}):(-1|[0-9]{1,19})$`).test(value) ? value : undefined,
+  parseUlimit(value) === undefined ? undefined : value,
 )
 
+/** As RuntimeClass handlers are called. */
+export const HANDLER_NAME = /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/
+
 export const handlerName = text('the name of an entry in crio.runtime.runtimes', value =>
-  /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(value) ? value : undefined,
+  HANDLER_NAME.test(value) ? value : undefined,
 )
 
 /** Where monitors go: see `conmonCgroup` of Config. */

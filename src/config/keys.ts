@@ -337,14 +337,20 @@ export const HANDLER_KEYS = {
   runtime_root: handlerKey(
     optionalPath,
     '',
-    'State directory of the OCI runtime. Empty: `runtimes/<name>` in `runroot`.',
+    'State directory of the OCI runtime, of this daemon alone. Empty: `runtimes/<name>` in `runroot`, which is also ' +
+      'taken for directories that other programs share, such as `/run/runc`.',
   ),
   allowed_annotations: handlerKey(
-    list(text('the name of an annotation, or a prefix of it')),
+    list(text('the name of an annotation')),
     [],
-    'Pod annotations that are passed on to the OCI runtime, by prefix.',
+    'Annotations of pods and containers that are passed on to the OCI runtime, by exact name.',
   ),
   monitor_path: handlerKey(optionalPath, '', 'Monitor of this handler. Empty: `conmon`.'),
   monitor_cgroup: handlerKey(monitorCgroup, '', 'Cgroup of its monitors. Empty: `conmon_cgroup`.'),
   monitor_env: handlerKey(list(variable), [], 'Added to `conmon_env` for this handler.'),
+  no_sync_log: handlerKey(
+    boolean,
+    false,
+    'Do not sync the log of a container at its exit: quicker, but a power cut may take the last lines.',
+  ),
 } as const satisfies Record<string, HandlerKey<unknown>>

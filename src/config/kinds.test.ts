@@ -102,9 +102,16 @@ test('a sysctl cannot carry a second one', () => {
   )
 })
 
+test('a default sysctl belongs to a namespace of the pod, not to the node', () => {
+  for (const value of ['net.core.somaxconn=7', 'kernel.shm_rmid_forced=1', 'fs.mqueue.msg_max=9']) {
+    assert.equal(sysctl.fromToml(value), value)
+  }
+  refuses(sysctl, 'vm.swappiness=1', 'kernel.core_pattern=x', 'net/ipv4/ip_forward=1', 'network.x=1')
+})
+
 test('limits and variables have their forms', () => {
   assert.equal(ulimit.fromToml('nofile=1024:-1'), 'nofile=1024:-1')
-  refuses(ulimit, 'nofile', 'nofile=1', 'files=1:2', 'nofile=a:b')
+  refuses(ulimit, 'nofile', 'nofile=1', 'files=1:2', 'nofile=a:b', 'nofile=2:1', 'nofile=-1:1')
   assert.equal(variable.fromToml('A=b=c'), 'A=b=c')
   refuses(variable, 'A', '=b', '1A=b')
 })

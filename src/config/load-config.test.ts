@@ -200,8 +200,26 @@ test('runtimes add up over files and flags, key by key', () => {
     monitorPath: '/c/conmon',
     monitorCgroup: '/system.slice',
     monitorEnv: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', A: 'b' },
+    noSyncLog: false,
   })
   assert.equal(config.runtime.runtimes.kata?.root, '/run/kata')
+})
+
+test('a state directory that other programs share is not used', () => {
+  write('shared-root', '[crio.runtime.runtimes.runc]\nruntime_root = "/run/runc"\n')
+  const { config, warnings } = load()
+  assert.equal(config.runtime.runtimes.runc?.root, '/run/berth/runtimes/runc')
+  assert.match(warnings.join(), /:2: runtime_root "\/run\/runc" is not used/)
+})
+
+test('limits and sysctls are parsed', () => {
+  write(
+    'parsed',
+    '[crio.runtime]\ndefault_ulimits = ["nofile=1024:-1"]\ndefault_sysctls = ["net.core.somaxconn=7"]\n',
+  )
+  const { rlimits, sysctls } = load().config.runtime
+  assert.deepEqual(rlimits, [{ type: 'RLIMIT_NOFILE', soft: 1024, hard: -1 }])
+  assert.deepEqual(sysctls, { 'net.core.somaxconn': '7' })
 })
 
 test('runtimes that cannot be are refused', () => {

@@ -36,7 +36,7 @@ export function loadConfig(sources: Sources = {}): Loaded {
   refuse(problems)
   warnings.push(...withoutEffect(settings))
   warnings.push(...suspiciousVariables(env, Object.values(SECTIONS).flatMap(flagNames)))
-  const config = resolveConfig({ settings, env, files, problems })
+  const config = resolveConfig({ settings, env, files, problems, warnings })
   refuse(problems)
   return { config, warnings }
 }
@@ -48,10 +48,11 @@ export function checkConfigFile(file: string): {
 } {
   const content: FileContent = readConfigFile(file)
   const problems = [...content.problems]
+  const warnings = [...content.warnings, ...withoutEffect(content.settings)]
   if (problems.length === 0) {
-    resolveConfig({ settings: content.settings, env: {}, files: [file], problems })
+    resolveConfig({ settings: content.settings, env: {}, files: [file], problems, warnings })
   }
-  return { problems, warnings: [...content.warnings, ...withoutEffect(content.settings)] }
+  return { problems, warnings }
 }
 
 function refuse(problems: readonly string[]): void {

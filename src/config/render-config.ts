@@ -42,6 +42,7 @@ export function configValues(config: Config): Readonly<Record<string, Readonly<R
       monitor_path: handler.monitorPath,
       monitor_cgroup: handler.monitorCgroup,
       monitor_env: Object.entries(handler.monitorEnv).map(([name, value]) => `${name}=${value}`),
+      no_sync_log: handler.noSyncLog,
     }
   }
   return tables

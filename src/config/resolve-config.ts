@@ -1,12 +1,14 @@
-import { accessSync, constants } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
-import type { Config, HandlerValues, RuntimeHandler } from './config.ts'
+import type { Config } from './config.ts'
 import { camel, fullName } from './config.ts'
 import type { Setting } from './config-file.ts'
 import type { Environment } from './environment.ts'
-import { HANDLER_KEYS, SECTIONS } from './keys.ts'
+import { parseUlimit } from './forms.ts'
+import { SECTIONS } from './keys.ts'
+import { findProgram } from './programs.ts'
 import { ProxySettings } from './proxy-settings.ts'
+import { assignments, cgroupPath, resolveHandlers } from './resolve-handlers.ts'
 
 export type Resolution = {
   /** Later ones go before earlier ones. */
@@ -15,15 +17,13 @@ export type Resolution = {
   readonly files: readonly string[]
   /** What the values cannot be together is added here. */
   readonly problems: string[]
+  readonly warnings: string[]
 }
 
 /** sockaddr_un holds 108 bytes, the last is NUL. */
 const MAX_SOCKET_PATH = 107
 /** conmon binds `<runroot>/s/<64 hex digits>/attach`. */
 const MAX_RUNROOT = MAX_SOCKET_PATH - '/s/'.length - 64 - '/attach'.length
-
-const STANDARD_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
-const LIBEXEC = ['/usr/libexec/berth', '/usr/libexec/crio', '/usr/local/libexec/crio', '/usr/libexec/podman']
 
 /** Values over defaults, then what "Empty: …" stands for, then the rules between keys. */
 export function resolveConfig(resolution: Resolution): Config {
@@ -48,15 +48,17 @@ export function resolveConfig(resolution: Resolution): Config {
   const { runroot } = draft
   const runtime = {
     ...draft.runtime,
-    conmon: draft.runtime.conmon || findProgram('conmon', env, LIBEXEC),
-    initPath: draft.runtime.initPath || findProgram('catatonit', env, LIBEXEC),
+    conmon: draft.runtime.conmon || findProgram('conmon', env),
+    initPath: draft.runtime.initPath || findProgram('catatonit', env),
     conmonCgroup: cgroupPath(draft.runtime.conmonCgroup),
+    rlimits: draft.runtime.defaultUlimits.flatMap(limit => parseUlimit(limit) ?? []),
+    sysctls: assignments(draft.runtime.defaultSysctls),
     maxParallelOperations: draft.runtime.maxParallelOperations || 2 * availableParallelism(),
   }
   const config: Config = {
     ...draft,
     api: { ...draft.api, listen: draft.api.listen || join(runroot, 'berth.sock') },
-    runtime: { ...runtime, runtimes: handlersOf(settings, runtime, runroot, env, problems) },
+    runtime: { ...runtime, runtimes: resolveHandlers(resolution, runtime, runroot) },
     image: {
       ...draft.image,
       unpackWorkers: draft.image.unpackWorkers || Math.min(2, availableParallelism()),
@@ -69,72 +71,6 @@ export function resolveConfig(resolution: Resolution): Config {
   }
   checkTogether(config, problems)
   return deepFreeze(config)
-}
-
-/** The first executable of that name, or where a distribution puts it: a missing one is noticed when it is run. */
-function findProgram(name: string, env: Environment, more: readonly string[]): string {
-  const directories = [...(env.PATH || STANDARD_PATH).split(':'), ...STANDARD_PATH.split(':'), ...more]
-  for (const directory of directories.filter(entry => entry.startsWith('/'))) {
-    const candidate = join(directory, name)
-    try {
-      accessSync(candidate, constants.X_OK)
-      return candidate
-    } catch {}
-  }
-  return `/usr/bin/${name}`
-}
-
-/** `a-b.slice` is the directory `/a.slice/a-b.slice` (systemd.slice(5)). */
-function cgroupPath(text: string): string {
-  if (!text.endsWith('.slice') || text.startsWith('/')) return text
-  const parts = text.slice(0, -'.slice'.length).split('-')
-  return parts.map((_, index) => `/${parts.slice(0, index + 1).join('-')}.slice`).join('')
-}
-
-function handlersOf(
-  settings: readonly Setting[],
-  runtime: Omit<Config['runtime'], 'runtimes'>,
-  runroot: string,
-  env: Environment,
-  problems: string[],
-): Readonly<Record<string, RuntimeHandler>> {
-  const given = new Map<string, Record<string, unknown>>()
-  // runc needs no entry to be the default.
-  if (runtime.defaultRuntime === 'runc') given.set('runc', {})
-  for (const { handler, name, value, origin } of settings) {
-    if (handler === undefined) continue
-    if (!/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/.test(handler)) {
-      problems.push(
-        `${origin}: the name of a runtime has lower-case letters, digits, "-" and ".", not "${handler}"`,
-      )
-    }
-    given.set(handler, { ...given.get(handler), ...(name === '' ? {} : { [camel(name)]: value }) })
-  }
-  const defaults = Object.fromEntries(
-    Object.entries(HANDLER_KEYS).map(([name, key]) => [camel(name), key.default]),
-  )
-  const handlers = [...given].map(([name, entries]): [string, RuntimeHandler] => {
-    const values = { ...defaults, ...entries } as unknown as HandlerValues
-    return [
-      name,
-      {
-        name,
-        path: values.runtimePath || findProgram(name, env, LIBEXEC),
-        root: values.runtimeRoot || join(runroot, 'runtimes', name),
-        allowedAnnotations: values.allowedAnnotations,
-        monitorPath: values.monitorPath || runtime.conmon,
-        monitorCgroup: cgroupPath(values.monitorCgroup) || runtime.conmonCgroup,
-        monitorEnv: environmentOf([...runtime.conmonEnv, ...values.monitorEnv]),
-      },
-    ]
-  })
-  return Object.fromEntries(handlers)
-}
-
-function environmentOf(entries: readonly string[]): Record<string, string> {
-  return Object.fromEntries(
-    entries.map(entry => [entry.slice(0, entry.indexOf('=')), entry.slice(entry.indexOf('=') + 1)]),
-  )
 }
 
 function watchdogMs(env: Environment): number {
