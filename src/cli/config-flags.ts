@@ -13,7 +13,6 @@ export function addConfigFlags(command: Command): Command {
 function optionOf(flag: FlagSpec): Option {
   const short = flag.short === undefined ? '' : `-${flag.short}, `
   const option = new Option(`${short}--${flag.name} ${flag.isSwitch ? '[yes]' : '<value>'}`, flag.description)
-  if (flag.isSwitch) option.preset('')
   // Texts are checked by the table of keys, which also knows which flags may be repeated.
   return option.argParser((text: string, before: string[] | undefined) => [...(before ?? []), text])
 }
@@ -24,6 +23,8 @@ export function givenFlags(command: Command): GivenFlags {
   for (const { name } of [...fileFlags(), ...keyFlags()]) {
     const value = values[attributeOf(name)]
     if (Array.isArray(value)) flags[name] = value.map(String)
+    else if (value === true)
+      flags[name] = [''] // a switch without a value
     else if (typeof value === 'string') flags[name] = [value]
   }
   return flags

@@ -32,6 +32,7 @@ test('version, for people and for programs', async () => {
   const [text, json] = await Promise.all([berth('version'), berth('version', '--json')])
   assert.match(text.stdout, new RegExp(`^berth ${VERSION} `))
   assert.equal((JSON.parse(json.stdout) as { version: string }).version, VERSION)
+  assert.deepEqual(await berth('--version'), { code: 0, stdout: `${VERSION}\n`, stderr: '' })
 })
 
 test('the effective configuration, with flags', async () => {

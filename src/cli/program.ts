@@ -1,5 +1,6 @@
 import { Command, CommanderError } from 'commander'
 import { messageOf } from '../base/errors.ts'
+import { VERSION } from '../base/version.ts'
 import { addConfigFlags, givenFlags } from './config-flags.ts'
 import { exitCodeOf, OK, USAGE } from './exit-codes.ts'
 import type { Streams } from './streams.ts'
@@ -33,6 +34,7 @@ export async function run(argv: readonly string[], streams: Streams = process): 
 function buildProgram(streams: Streams, choose: (work: Work) => void): Command {
   const program = new Command('berth')
     .description('A container runtime for Kubernetes: the daemon that kubelet talks to, and its commands')
+    .version(VERSION, '-v, --version', 'print the version')
     .exitOverride()
     .configureOutput({
       writeOut: text => streams.stdout.write(text),
