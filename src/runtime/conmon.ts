@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { Duplex, Readable } from 'node:stream'
 import { sleep } from '../base/clock.ts'
 import { effectSync } from '../base/effects.ts'
-import { BerthError, errnoOf, internal } from '../base/errors.ts'
+import { BerthError, errnoOf, internal, invalid } from '../base/errors.ts'
 import type { ProcessRef } from '../model/pod.ts'
 import type { Cgroups } from '../os/cgroup/cgroup.ts'
 import { isAlive, processRef, signalProcess, watchExit } from '../os/processes.ts'
@@ -102,7 +102,7 @@ export class Conmon {
       if (monitorCgroup !== undefined) this.#options.cgroups.add(monitorCgroup, child.pid)
       effectSync('runtime', 'release-monitor', request.id, () => release(child))
       const stopped = givenUp(request.id, signal, late.signal)
-      const pid = await Promise.race([outcome(child, stderr), stopped])
+      const pid = await Promise.race([outcome(child, stderr, request.logPath), stopped])
       return { init: this.#require(pid, 'its process'), monitor: this.#monitorOf(request) }
     } catch (error) {
       // While it is blocked its end of the start channel must stay open: a closed one means "go".
@@ -169,8 +169,7 @@ export class Conmon {
     args.push('-p', join(paths.bundle, 'pidfile'), '-P', monitorPidFile(paths.bundle))
     args.push('--persist-dir', paths.persist, '--exit-dir', options.exitsDir)
     args.push('--socket-dir-path', options.socketsDir, '--log-level', 'warn')
-    // Without the driver's name a colon in the path would be taken for one.
-    args.push('-l', logPath === '' ? 'none' : `k8s-file:${logPath}`)
+    args.push('-l', logDriver(logPath))
     if (options.systemdCgroup) args.push('-s')
     if (options.noSyncLog) args.push('--no-sync-log')
     if (terminal) args.push('-t')
@@ -216,6 +215,13 @@ export function removeEmptyLog(logPath: string): void {
   effectSync('runtime', 'remove-log', logPath, () => rmSync(logPath, { force: true }))
 }
 
+/** `driver:path`, cut at every colon: the monitor would silently write elsewhere. */
+function logDriver(logPath: string): string {
+  if (logPath === '') return 'none'
+  if (!logPath.includes(':')) return `k8s-file:${logPath}`
+  throw invalid('log_path', `${JSON.stringify(logPath)}: the monitor takes no path with a colon`)
+}
+
 function release(child: Child): void {
   const channel = child.streams[4] as Duplex
   channel.on('error', () => undefined) // EPIPE: it is gone, which its exit code tells
@@ -223,14 +229,14 @@ function release(child: Child): void {
 }
 
 /** The pid of the container's init, once the monitor reports it. */
-async function outcome(child: Child, stderr: Capture): Promise<number> {
+async function outcome(child: Child, stderr: Capture, logPath: string): Promise<number> {
   const line = readLine(child.streams[3] as Duplex)
   line.catch(() => undefined) // its failure matters only if the monitor started
   // The started process forks the monitor proper and ends; the descriptors live on in the monitor.
   const code = await child.exited
   if (code !== 0) {
     await Promise.race([stderr.ended, sleep(100)])
-    throw internal(`conmon: ${readableError(stderr.bytes.toString())} (exit code ${code})`)
+    throw internal(`conmon: ${readableError(stderr.bytes.toString())} (exit code ${code}, log ${logPath})`)
   }
   const text = await line
   if (text === undefined) {

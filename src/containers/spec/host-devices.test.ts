@@ -1,0 +1,45 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { listHostDevices, resolveDevice } from './host-devices.ts'
+
+test("the node's devices: numbers as the kernel has them, without terminals and shared memory", () => {
+  const devices = listHostDevices()
+  const found = devices.find(({ path }) => path === '/dev/null')
+  assert.deepEqual([found?.type, found?.major, found?.minor, found?.access], ['c', 1, 3, 'rwm'])
+  assert.ok(!devices.some(({ path }) => /^\/dev\/(pts|shm|mqueue)\/|^\/dev\/console$/.test(path)))
+})
+
+test('one requested device, under another name, through a link, with its permissions', t => {
+  const directory = mkdtempSync(join(tmpdir(), 'berth-devices-'))
+  t.after(() => rmSync(directory, { recursive: true }))
+  const link = join(directory, 'link')
+  symlinkSync('/dev/zero', link)
+  const [device] = resolveDevice(
+    { hostPath: link, containerPath: '/dev/nil', permissions: 'r' },
+    'config.devices[0]',
+  )
+  assert.deepEqual([device?.path, device?.major, device?.minor, device?.access], ['/dev/nil', 1, 5, 'r'])
+})
+
+test('a directory stands for the devices below it, in its new place', () => {
+  const devices = resolveDevice(
+    { hostPath: '/dev', containerPath: '/host', permissions: '' },
+    'config.devices[0]',
+  )
+  assert.ok(devices.some(({ path, access }) => path === '/host/null' && access === 'rwm'))
+})
+
+test('what is no device is refused by field', () => {
+  const refuse = (hostPath: string, permissions: string, message: RegExp) =>
+    assert.throws(() => resolveDevice({ hostPath, containerPath: '', permissions }, 'config.devices[0]'), {
+      code: 'invalid',
+      message,
+    })
+  refuse('/dev/not-there', 'rwm', /config\.devices\[0\]\.host_path: "\/dev\/not-there" does not exist/)
+  refuse('/etc/passwd', 'rwm', /is no device/)
+  refuse('/proc/self', 'rwm', /is no device/)
+  refuse('/dev/null', 'rwx', /permissions/)
+})
