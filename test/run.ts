@@ -5,7 +5,7 @@
 import { globSync, mkdtempSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type Outcome, runProgram, runTestFile } from './driver/files.ts'
+import { type Outcome, runProgram, runTests } from './driver/files.ts'
 import { leftovers, takeSnapshot } from './driver/leftovers.ts'
 
 type Job = () => Promise<Outcome>
@@ -27,19 +27,19 @@ const phases: Record<(typeof phaseNames)[number], Phase> = {
       program('types', 'node_modules/typescript/bin/tsc', '-p', '.'),
       program('lint and format', 'node_modules/@biomejs/biome/bin/biome', 'check', '--error-on-warnings'),
       program('dead code', 'node_modules/knip/bin/knip.js', '--no-progress'),
-      ...testFiles(['test/architecture/**/*.test.ts'], 60),
+      ...testFiles('test/architecture/**/*.test.ts', 60),
     ],
   },
   unit: {
-    parallel: cpus,
-    // All of them together are meant to take 5 s.
-    jobs: () => testFiles(['{src,test/driver,test/support,bench,scripts}/**/*.test.ts'], 60),
+    // The tests of this runner mostly wait.
+    parallel: cpus + 1,
+    jobs: () => [...testFiles('test/{driver,support}/**/*.test.ts', 60), ...unitTests()],
   },
   integration: {
     // One at a time: they share the machine's mounts, cgroups and ports, and what is left behind has one culprit.
     parallel: 1,
     // The longest file starts and kills some hundred daemons, a second each on a slow machine.
-    jobs: () => testFiles(['test/{integration,conformance,faults}/**/*.test.ts'], 900),
+    jobs: () => testFiles('test/{integration,conformance,faults}/**/*.test.ts', 900),
   },
 }
 
@@ -47,17 +47,38 @@ function program(name: string, ...args: string[]): Job {
   return () => runProgram(name, args, 60)
 }
 
-function testFiles(patterns: string[], limitSeconds: number): Job[] {
-  return globSync(patterns)
+function findFiles(pattern: string): string[] {
+  return globSync(pattern)
     .filter(path => filters.length === 0 || filters.some(filter => path.includes(filter)))
     .sort()
-    .map(path => () => runTestFile(path, scratch, limitSeconds))
+}
+
+/** A process for each file. */
+function testFiles(pattern: string, limitSeconds: number): Job[] {
+  return findFiles(pattern).map(path => () => runTests({ name: path, files: [path], scratch, limitSeconds }))
+}
+
+/**
+ * As many processes as processors, each with its share of the files: starting one for each file would take longer
+ * than the tests, which are meant to take 5 s in all.
+ */
+function unitTests(): Job[] {
+  const shares = Map.groupBy(
+    findFiles('{src,bench,scripts}/**/*.test.ts').entries(),
+    ([index]) => index % cpus,
+  )
+  return [...shares.values()].map((share, index) => {
+    const files = share.map(([, path]) => path)
+    const name = files.length === 1 ? files[0]! : `unit tests ${index + 1}/${shares.size}`
+    return () => runTests({ name, files, scratch, limitSeconds: 120 })
+  })
 }
 
 async function runPhase(name: string, { parallel, jobs }: Phase): Promise<Outcome[]> {
   const queue = jobs()
   const outcomes: Outcome[] = []
   if (queue.length > 0) console.log(`\n${name}`)
+  const started = performance.now()
   const worker = async () => {
     for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
       const outcome = await job()
@@ -66,7 +87,12 @@ async function runPhase(name: string, { parallel, jobs }: Phase): Promise<Outcom
     }
   }
   await Promise.all(Array.from({ length: parallel }, worker))
+  if (outcomes.length > 1) console.log(`  ${outcomes.length} files and checks (${secondsSince(started)} s)`)
   return outcomes
+}
+
+function secondsSince(started: number): string {
+  return ((performance.now() - started) / 1000).toFixed(1)
 }
 
 function show(outcome: Outcome): void {
@@ -89,7 +115,7 @@ async function checkLeftovers(run: () => Promise<Outcome[]>): Promise<Outcome[]>
     passed: left.length === 0 ? 1 : 0,
     failed: left.length === 0 ? 0 : 1,
     skipped: [],
-    seconds: (performance.now() - started) / 1000,
+    seconds: Number(secondsSince(started)),
     output: left.join('\n'),
   }
   show(outcome)

@@ -4,7 +4,7 @@ import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSy
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, test } from 'node:test'
-import { runProgram, runTestFile } from './files.ts'
+import { runProgram, runTests } from './files.ts'
 import { leftovers, takeSnapshot } from './leftovers.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'driver-test-'))
@@ -29,7 +29,7 @@ function commandOf(pid: number): string {
 }
 
 async function outcomeOf(name: string, body: string, limitSeconds = 30) {
-  return runTestFile(testFile(name, body), scratch, limitSeconds)
+  return runTests({ name, files: [testFile(name, body)], scratch, limitSeconds })
 }
 
 test('counts what passed, failed and was skipped', async () => {
@@ -86,6 +86,16 @@ test('a', () => {})`
   process.kill(pid, 'SIGKILL')
   assert.equal(outcome.passed, 1)
   assert.equal(outcome.failed, 0)
+})
+
+test('several files in one process are counted together', async () => {
+  const files = [
+    testFile('one', `test('a', () => {})`),
+    testFile('two', `test('b', () => assert.fail('why'))`),
+  ]
+  const outcome = await runTests({ name: 'both', files, scratch, limitSeconds: 30 })
+  assert.deepEqual([outcome.passed, outcome.failed], [1, 1])
+  assert.match(outcome.output, /two\.test\.mjs[\s\S]*why/)
 })
 
 test('a program counts by its exit code', async () => {

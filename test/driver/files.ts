@@ -48,34 +48,37 @@ export async function runProgram(
   return { name, passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1, skipped: [], seconds, output }
 }
 
+export type TestRun = {
+  /** A path, or what to call several. */
+  readonly name: string
+  readonly files: readonly string[]
+  /** A directory for what the reporter writes. */
+  readonly scratch: string
+  readonly limitSeconds: number
+}
+
 /**
- * Runs one file of tests in a process of its own, without node's own runner round it: that one would wait for
- * whatever a test left running with its output open.
+ * Runs test files in one process, without node's own runner round it: that one would wait for whatever a test left
+ * running with its output open.
  */
-export async function runTestFile(
-  path: string,
-  scratch: string,
-  limitSeconds: number,
-  flags: readonly string[] = [],
-): Promise<Outcome> {
-  const counted = join(scratch, `${path.replaceAll('/', '_')}.json`)
+export async function runTests({ name, files, scratch, limitSeconds }: TestRun): Promise<Outcome> {
+  const counted = join(scratch, `${name.replaceAll(/\W/g, '_')}.json`)
   const { code, output, seconds } = await runNode(
     [
-      ...flags,
       '--test-reporter=spec',
       '--test-reporter-destination=stdout',
       `--test-reporter=${join(import.meta.dirname, 'counts.ts')}`,
       `--test-reporter-destination=${counted}`,
-      path,
+      ...(files.length === 1 ? files : ['--test', '--test-isolation=none', ...files]),
     ],
     limitSeconds,
   )
   const counts = readCounts(counted)
   rmSync(counted, { force: true })
-  // A file that ended badly without a failing test (it crashed, or hung) is one failure; so is one without tests.
+  // A run that ended badly without a failing test (it crashed, or hung) is one failure; so is one without tests.
   const broken = counts.failed === 0 && (code !== 0 || counts.passed + counts.skipped.length === 0)
-  const text = broken && code === 0 ? `${output}\n${path} has no tests\n` : output
-  return { ...counts, failed: counts.failed + (broken ? 1 : 0), name: path, seconds, output: text }
+  const text = broken && code === 0 ? `${output}\n${name} has no tests\n` : output
+  return { ...counts, failed: counts.failed + (broken ? 1 : 0), name, seconds, output: text }
 }
 
 function readCounts(path: string): Counts {
