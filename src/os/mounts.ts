@@ -134,15 +134,18 @@ let appendsLowers: boolean | undefined
 
 /**
  * Layer by layer through fsconfig(2), which has no limit for all of them together.
- * @returns false if the kernel (before 6.8) or a long path does not permit it
+ * @returns false if the kernel (before 6.8) or a path does not permit it
  */
-export function mountByContext(o: OverlayOptions): boolean {
-  const paths = [...o.lowers, o.upper ?? '', o.work ?? '']
-  if (appendsLowers === false || paths.some(path => Buffer.byteLength(path) >= MAX_VALUE)) return false
+function mountByContext(o: OverlayOptions): boolean {
   appendsLowers ??= probeAppend()
-  if (!appendsLowers) return false
+  const paths = [...o.lowers, o.upper ?? '', o.work ?? '']
+  // Of these values the kernel takes some as they are and reads backslashes in others.
+  if (!appendsLowers || paths.some(path => Buffer.byteLength(path) >= MAX_VALUE || path.includes('\\'))) {
+    return false
+  }
   const context = sys.fsopen('overlay')
   try {
+    sys.fsconfigSet(context, 'source', 'overlay')
     for (const lower of o.lowers) sys.fsconfigSet(context, 'lowerdir+', lower)
     if (o.upper !== undefined && o.work !== undefined) {
       sys.fsconfigSet(context, 'upperdir', o.upper)
@@ -223,7 +226,7 @@ export function mountByData(o: OverlayOptions): void {
 }
 
 /** The option string, with lowers relative to `base` if it is given. */
-export function overlayData(o: OverlayOptions, base: string | undefined): string {
+function overlayData(o: OverlayOptions, base: string | undefined): string {
   const lowers = o.lowers.map(path => escapeLower(base === undefined ? path : relative(base, path) || '.'))
   const options = [`lowerdir=${lowers.join(':')}`, 'index=off']
   if (o.upper !== undefined && o.work !== undefined) {
@@ -243,7 +246,7 @@ function escapeLower(path: string): string {
 }
 
 /** The deepest directory that all the absolute paths lie in. */
-export function commonDirectory(paths: readonly string[]): string {
+function commonDirectory(paths: readonly string[]): string {
   const [first = [], ...rest] = paths.map(path => path.split('/').slice(0, -1))
   let length = first.length
   for (const parts of rest) {

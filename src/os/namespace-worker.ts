@@ -24,10 +24,13 @@ import * as sys from './syscalls.ts'
 const home = workerData as Home
 const port = parentPort
 if (port === null) throw new Error('namespace-worker runs as a worker thread only')
+let lost = false
 port.on('message', ({ id, call }: Question) => {
+  if (lost) return // closing the port does not stop what has arrived; the next worker is asked again
   try {
     port.postMessage({ id, value: answer(call) } satisfies Answer)
   } catch (error) {
+    lost = true
     const code = error instanceof BerthError ? error.code : 'internal'
     port.postMessage({ id, message: messageOf(error), code } satisfies Answer)
     port.close()

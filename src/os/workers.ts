@@ -3,6 +3,7 @@ import type { Writable } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { effectSync } from '../base/effects.ts'
 import { exitCodeOf } from './signals.ts'
+import { within } from './spawn.ts'
 
 /**
  * Where a worker's entry point is: `<name>.ts` beside the module `from` when that is source, `<name>.mjs` in the
@@ -39,6 +40,9 @@ export type WorkerProcess = {
 // Enough for a stack trace; a worker that writes without end must not fill our memory.
 const MAX_STDERR = 8192
 
+// What it wrote before its end is there at once; a child of its own may hold the pipe open.
+const DRAIN_MS = 1000
+
 /**
  * Starts a worker process with an empty environment, without stdin and stdout. When we die its IPC channel closes
  * ('disconnect'): it must end itself then.
@@ -63,10 +67,16 @@ export function forkWorker(name: string, options: ForkOptions): WorkerProcess {
   child.stderr?.on('data', (chunk: Buffer) => {
     stderr = Buffer.concat([stderr, chunk]).subarray(-MAX_STDERR)
   })
+  const stderrClosed = new Promise(closed => child.stderr?.once('close', closed))
   const { promise: exited, resolve, reject } = Promise.withResolvers<{ code: number; stderr: string }>()
   child.on('message', options.onMessage)
   child.on('error', reject)
-  child.on('exit', (code, signal) => resolve({ code: exitCodeOf(code, signal), stderr: stderr.toString() }))
+  exited.catch(() => undefined) // whoever waits for it gets it; nobody may be waiting yet
+  child.on('exit', async (code, signal) => {
+    bulk.destroy()
+    await within(DRAIN_MS, stderrClosed)
+    resolve({ code: exitCodeOf(code, signal), stderr: stderr.toString() })
+  })
   return {
     pid: child.pid ?? 0,
     bulk,
