@@ -1,10 +1,8 @@
 import type { Readable } from 'node:stream'
 import type { Digest } from '../base/digest.ts'
-import type { OciDescriptor } from '../model/oci.ts'
+import type { Credentials } from './credentials.ts'
+import type { Descriptor } from './manifest.ts'
 import type { Reference } from './reference.ts'
-
-/** Credentials of one pull (CRI AuthConfig). Never logged: has no enumerable secret, prints as `[credentials]`. */
-export type { Credentials } from './credentials.ts'
 
 export type ResolvedManifest = {
   /** What the reference resolved to: the index's digest if it is an index. */
@@ -13,8 +11,8 @@ export type ResolvedManifest = {
   readonly manifestDigest: Digest
   readonly manifestBytes: Buffer
   readonly mediaType: string
-  readonly config: OciDescriptor
-  readonly layers: readonly OciDescriptor[]
+  readonly config: Descriptor
+  readonly layers: readonly Descriptor[]
 }
 
 /**
@@ -22,25 +20,37 @@ export type ResolvedManifest = {
  * endpoint that fails is left for the next; the final error names every one with its cause.
  */
 export interface Repository {
-  /** Manifest or index by tag or digest, down to the image manifest of this node's platform. */
+  /**
+   * Manifest or index by tag or digest, down to the image manifest of this node's platform.
+   *
+   * @throws BerthError `not-found`; `unknown`, starting with `RegistryUnavailable: ` when no endpoint answered;
+   * `cancelled`
+   */
   resolve(signal: AbortSignal): Promise<ResolvedManifest>
   /** A small blob (the configuration), verified against size and digest. */
-  readBlob(descriptor: OciDescriptor, maxBytes: number, signal: AbortSignal): Promise<Buffer>
+  readBlob(descriptor: Descriptor, maxBytes: number, signal: AbortSignal): Promise<Buffer>
   /**
    * A layer's bytes in order. A connection that breaks is resumed by Range at its offset; the stream errors when
    * the bytes are more or fewer than the descriptor's size. The digest is the reader's to check.
    */
-  openBlob(
-    descriptor: OciDescriptor,
-    signal: AbortSignal,
-    onBytes?: (total: number) => void,
-  ): Promise<Readable>
+  openBlob(descriptor: Descriptor, signal: AbortSignal, onBytes?: (total: number) => void): Promise<Readable>
 }
 
 export interface Registry {
-  repository(
-    reference: Reference,
-    credentials: import('./credentials.ts').Credentials | undefined,
-  ): Repository
+  /**
+   * What a name means, most likely first: itself if it is a full one, else by the aliases and search list of
+   * registries.conf (default docker.io).
+   *
+   * @throws BerthError invalid
+   */
+  candidates(name: string): readonly Reference[]
+
+  /**
+   * @param credentials of the request; without them, or for hosts they don't name, the node's auth files are asked
+   * @throws BerthError unknown if registries.conf or an auth file cannot be understood, or blocks the registry
+   */
+  repository(reference: Reference, credentials: Credentials | undefined): Repository
+
+  /** Breaks off what is running. */
   close(): Promise<void>
 }

@@ -55,8 +55,10 @@ export type Fault = {
   readonly trickle?: number
   /** Flip the last byte of the body. */
   readonly corrupt?: boolean
-  /** Bytes appended to the body (also to Content-Length). */
+  /** Bytes appended to the body, and counted by Content-Length. */
   readonly extraBytes?: number
+  /** No Content-Length. */
+  readonly chunked?: boolean
   /** Answer a Range request with 200 and everything. */
   readonly ignoreRange?: boolean
   /** Content-Range that doesn't say what was asked for. */
@@ -308,8 +310,9 @@ async function sendBlob(
   }
   if (ranged)
     headers['content-range'] = `bytes ${fault.wrongRange === true ? start + 1 : start}-${size - 1}/${size}`
+  if (fault.chunked === true) delete headers['content-length']
   for (const name of Object.keys(fault.headers ?? {})) delete headers[name.toLowerCase()]
-  response.writeHead(ranged ? 206 : 200, headers)
+  response.writeHead(ranged ? 206 : 200, headers).flushHeaders()
   if (request.method === 'HEAD') {
     response.end()
     return

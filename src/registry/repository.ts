@@ -1,0 +1,187 @@
+import { createHash } from 'node:crypto'
+import type { Readable } from 'node:stream'
+import { type Digest, digestFromHex, isDigest } from '../base/digest.ts'
+import { BerthError, messageOf } from '../base/errors.ts'
+import type { Log } from '../observe/log.ts'
+import { type BlobSource, download } from './download.ts'
+import { type Descriptor, MANIFEST_TYPES, type Manifest, parseManifest } from './manifest.ts'
+import { choosePlatform, type Platform, platformName } from './platform.ts'
+import type { Reference } from './reference.ts'
+import type { Repository, ResolvedManifest } from './registry.ts'
+import { allFailed, Failure, publicUrl } from './transport/failure.ts'
+import { aborted } from './transport/http.ts'
+import { type RetryPolicy, withRetries } from './transport/retry.ts'
+import type { Session } from './transport/session.ts'
+
+export type RepositoryOptions = {
+  readonly retry: RetryPolicy
+  readonly platform: Platform
+  readonly log: Log | undefined
+  /** Fetches a foreign layer's URL, without credentials. */
+  openUrl(
+    url: string,
+    headers: Readonly<Record<string, string>>,
+    signal: AbortSignal,
+  ): ReturnType<BlobSource['open']>
+}
+
+/** The limit of the distribution specification ("Pushing Manifests"), which keeps images within it pullable. */
+const MAX_MANIFEST = 4 * 1024 * 1024
+/** An index of indexes is in use; deeper ones are not. */
+const MAX_INDEX_DEPTH = 2
+
+type Document = { readonly digest: Digest; readonly bytes: Buffer; readonly manifest: Manifest }
+
+export class EndpointRepository implements Repository {
+  readonly #reference: Reference
+  readonly #sessions: readonly Session[]
+  readonly #options: RepositoryOptions
+  /** Endpoints before the one that had the manifest are not asked for its blobs. */
+  #first = 0
+
+  constructor(reference: Reference, sessions: readonly Session[], options: RepositoryOptions) {
+    this.#reference = reference
+    this.#sessions = sessions
+    this.#options = options
+  }
+
+  async resolve(signal: AbortSignal): Promise<ResolvedManifest> {
+    const failures: Failure[] = []
+    for (const [index, session] of this.#sessions.entries()) {
+      try {
+        const resolved = await this.#resolveAt(session, this.#retryFor(index), signal)
+        this.#first = index
+        return resolved
+      } catch (error) {
+        if (!(error instanceof Failure)) throw aborted(signal) ?? error
+        failures.push(error)
+        this.#options.log?.debug(
+          { reference: `${this.#reference}`, endpoint: session.endpoint.host, error },
+          'registry endpoint failed',
+        )
+      }
+    }
+    throw allFailed(`${this.#reference}`, failures)
+  }
+
+  async readBlob(descriptor: Descriptor, maxBytes: number, signal: AbortSignal): Promise<Buffer> {
+    const what = `${this.#reference}: blob ${descriptor.digest}`
+    if (descriptor.size > maxBytes) {
+      throw new BerthError('unknown', `${what}: ${descriptor.size} bytes; at most ${maxBytes} are allowed`)
+    }
+    const chunks: Buffer[] = []
+    for await (const chunk of await this.openBlob(descriptor, signal)) chunks.push(chunk as Buffer)
+    const bytes = Buffer.concat(chunks)
+    if (sha256(bytes) !== descriptor.digest)
+      throw new BerthError('unknown', `${what}: the content received has digest ${sha256(bytes)}`)
+    return bytes
+  }
+
+  async openBlob(
+    descriptor: Descriptor,
+    signal: AbortSignal,
+    onBytes?: (total: number) => void,
+  ): Promise<Readable> {
+    const path = `blobs/${descriptor.digest}`
+    const sources: BlobSource[] = this.#sessions.slice(this.#first).map(session => ({
+      open: (headers, inner) => session.get('get-blob', path, headers, [200, 206, 416], inner),
+    }))
+    for (const url of descriptor.urls ?? []) {
+      sources.push({ open: (headers, inner) => this.#options.openUrl(url, headers, inner) })
+    }
+    const what = `${this.#reference}: blob ${descriptor.digest}`
+    return download(descriptor, sources, {
+      retry: this.#options.retry,
+      signal,
+      onBytes,
+      error: failures => allFailed(what, failures),
+    })
+  }
+
+  /** Only the last endpoint is worth waiting for: before it, the next one is the better second try. */
+  #retryFor(index: number): RetryPolicy {
+    return index === this.#sessions.length - 1 ? this.#options.retry : { ...this.#options.retry, tries: 1 }
+  }
+
+  async #resolveAt(session: Session, retry: RetryPolicy, signal: AbortSignal): Promise<ResolvedManifest> {
+    const top = await this.#document(
+      session,
+      this.#reference.digest ?? this.#reference.tag ?? '',
+      undefined,
+      retry,
+      signal,
+    )
+    let current = top
+    for (let depth = 0; current.manifest.kind === 'index'; depth++) {
+      if (depth === MAX_INDEX_DEPTH)
+        throw new Failure('content', `${session.endpoint.host}: an index of an index of an index`)
+      const entry = this.#choose(session, current.manifest)
+      current = await this.#document(session, entry.digest, entry, retry, signal)
+    }
+    const { mediaType, config, layers } = current.manifest
+    return {
+      digest: top.digest,
+      manifestDigest: current.digest,
+      manifestBytes: current.bytes,
+      mediaType,
+      config,
+      layers,
+    }
+  }
+
+  #choose(session: Session, index: Manifest & { kind: 'index' }): Descriptor {
+    const offered = index.entries.map(entry => entry.platform)
+    const chosen = index.entries[choosePlatform(offered, this.#options.platform) ?? -1]
+    if (chosen !== undefined) return chosen
+    const names = offered
+      .filter(platform => platform !== undefined && platform.os !== 'unknown')
+      .map(platform => platformName(platform!))
+    const list =
+      [...new Set(names)]
+        .slice(0, 20)
+        .map(name => JSON.stringify(name))
+        .join(', ') || 'none'
+    throw new Failure(
+      'content',
+      `${session.endpoint.host}: the image has no variant for ${platformName(this.#options.platform)}; it offers ${list}`,
+    )
+  }
+
+  /** One document from the manifests endpoint. `expected` is the index entry that leads to it. */
+  async #document(
+    session: Session,
+    version: string,
+    expected: Descriptor | undefined,
+    retry: RetryPolicy,
+    signal: AbortSignal,
+  ): Promise<Document> {
+    const headers = { accept: MANIFEST_TYPES.join(', ') }
+    return withRetries(retry, signal, async () => {
+      const response = await session.get('get-manifest', `manifests/${version}`, headers, [200], signal)
+      const bytes = await response.read(MAX_MANIFEST)
+      const wrong = (what: string) => new Failure('content', `${publicUrl(response.url)}: ${what}`)
+      const digest = sha256(bytes)
+      const announced = response.headers.get('docker-content-digest') ?? ''
+      const wanted = isDigest(version) ? version : isDigest(announced) ? announced : digest
+      if (digest !== wanted) throw wrong(`the content received has digest ${digest} instead of ${wanted}`)
+      if (expected !== undefined && bytes.length !== expected.size) {
+        throw wrong(`${bytes.length} bytes instead of the ${expected.size} that the index says`)
+      }
+      try {
+        const manifest = parseManifest(bytes, response.headers.get('content-type') ?? '')
+        if (expected !== undefined && manifest.mediaType !== expected.mediaType) {
+          throw new Error(
+            `${manifest.mediaType} instead of the ${JSON.stringify(expected.mediaType)} that the index says`,
+          )
+        }
+        return { digest, bytes, manifest }
+      } catch (error) {
+        throw wrong(messageOf(error))
+      }
+    })
+  }
+}
+
+function sha256(bytes: Buffer): Digest {
+  return digestFromHex(createHash('sha256').update(bytes).digest('hex'))
+}
