@@ -1,17 +1,18 @@
 import { existsSync, readFileSync, rmSync, statSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Duplex, Readable } from 'node:stream'
-import { sleep } from '../base/clock.ts'
 import { effectSync } from '../base/effects.ts'
 import { BerthError, errnoOf, internal, invalid } from '../base/errors.ts'
 import type { ProcessRef } from '../model/pod.ts'
 import type { Cgroups } from '../os/cgroup/cgroup.ts'
-import { isAlive, processRef, signalProcess, watchExit } from '../os/processes.ts'
+import { isAlive, processRef, watchExit } from '../os/processes.ts'
 import { type Child, run, start } from '../os/spawn.ts'
 import { Capture } from './capture.ts'
 import type { OciCli } from './oci-cli.ts'
+import { killTree } from './process-tree.ts'
 import type { CreateRequest } from './runtime.ts'
 import { readableError } from './text.ts'
+import { within } from './within.ts'
 
 /** The monitor's message is one line of JSON with up to 8 KiB of the runtime's words, escaped. */
 const MAX_LINE = 64 * 1024
@@ -22,13 +23,14 @@ const MAX_STDERR = 16 * 1024
 /** Creating pulls in hooks and devices of the node; peers wait as long. */
 const CREATE_MS = 240_000
 
+/** From its exit to the end of what it printed, which is in the pipe by then. */
+const DRAIN_MS = 100
+
 /** A monitor that was told to end, or whose container is gone, needs a few ms; a hung one is killed. */
 const MONITOR_END_MS = 5000
 
 /** `S/<id>/attach` has to fit the 107 bytes of a socket address. */
 const MAX_SOCKETS_DIR = 35
-
-const SIGKILL = 9
 
 export type ConmonOptions = {
   /** Absolute. */
@@ -42,7 +44,7 @@ export type ConmonOptions = {
   readonly systemdCgroup: boolean
   /** Leave out the fsync of the log at exit. */
   readonly noSyncLog: boolean
-  readonly cgroups: Pick<Cgroups, 'add'>
+  readonly cgroups: Pick<Cgroups, 'add' | 'remove'>
 }
 
 export type Processes = { readonly init: ProcessRef; readonly monitor: ProcessRef }
@@ -93,21 +95,17 @@ export class Conmon {
     })
     const stderr = new Capture(child.streams[2] as Readable, MAX_STDERR)
     const late = new AbortController()
-    let forked = false
-    child.exited.then(() => {
-      forked = true
-    })
+    let released = false
     try {
       // It blocks until the start channel speaks, so that everything it forks begins in its cgroup.
       if (monitorCgroup !== undefined) this.#options.cgroups.add(monitorCgroup, child.pid)
       effectSync('runtime', 'release-monitor', request.id, () => release(child))
+      released = true
       const stopped = givenUp(request.id, signal, late.signal)
       const pid = await Promise.race([outcome(child, stderr, request.logPath), stopped])
       return { init: this.#require(pid, 'its process'), monitor: this.#monitorOf(request) }
     } catch (error) {
-      // While it is blocked its end of the start channel must stay open: a closed one means "go".
-      if (!forked) child.kill('SIGKILL')
-      await this.end(request.paths.bundle, request.id)
+      await this.#abandon(child, released, request)
       throw error
     } finally {
       late.abort()
@@ -115,19 +113,27 @@ export class Conmon {
     }
   }
 
-  /** Waits for the container's monitor to end by itself, then kills it. Returns when it is gone. */
+  /**
+   * Before its release the process has forked nothing, and its end of the start channel must stay open: a closed one
+   * means "go". After it, the pid file names what it forked, once it has ended.
+   */
+  async #abandon(child: Child, released: boolean, { id, paths }: CreateRequest): Promise<void> {
+    if (!released) child.kill('SIGKILL')
+    const forked = await within(MONITOR_END_MS, child.exited)
+    if (forked === undefined) child.kill('SIGKILL')
+    await this.end(paths.bundle, id)
+  }
+
+  /** Waits for the monitor of an ended container to end by itself, then kills it. Returns when it is gone. */
   async await(bundle: string, id: string): Promise<void> {
     const monitor = findMonitor(bundle, id)
     if (monitor !== undefined && !(await hasEnded(monitor, MONITOR_END_MS))) await this.end(bundle, id)
   }
 
-  /** Kills the container's monitor, if there is one. */
+  /** Kills the container's monitor, if there is one, with what it runs: a runtime at work, the container itself. */
   async end(bundle: string, id: string): Promise<void> {
     const monitor = findMonitor(bundle, id)
-    if (monitor === undefined || !signalProcess(monitor, SIGKILL)) return
-    if (!(await hasEnded(monitor, MONITOR_END_MS))) {
-      throw new BerthError('deadline', `the monitor (pid ${monitor.pid}) does not die`)
-    }
+    if (monitor !== undefined) await killTree(monitor)
   }
 
   /** What it leaves outside the bundle. */
@@ -199,14 +205,9 @@ function findMonitor(bundle: string, id: string): ProcessRef | undefined {
 
 /** @returns false if the process still lives after `ms` */
 export async function hasEnded(ref: ProcessRef, ms: number): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<boolean>()
-  const timer = setTimeout(() => resolve(false), ms)
+  const { promise, resolve } = Promise.withResolvers<true>()
   using _watch = watchExit(ref, () => resolve(true))
-  try {
-    return await promise
-  } finally {
-    clearTimeout(timer)
-  }
+  return (await within(ms, promise)) === true
 }
 
 /** An empty log of a container that never was; one with content is somebody's. */
@@ -235,7 +236,7 @@ async function outcome(child: Child, stderr: Capture, logPath: string): Promise<
   // The started process forks the monitor proper and ends; the descriptors live on in the monitor.
   const code = await child.exited
   if (code !== 0) {
-    await Promise.race([stderr.ended, sleep(100)])
+    await within(DRAIN_MS, stderr.ended)
     throw internal(`conmon: ${readableError(stderr.bytes.toString())} (exit code ${code}, log ${logPath})`)
   }
   const text = await line

@@ -7,12 +7,13 @@ import { BerthError, errnoOf, internal, precondition } from '../base/errors.ts'
 import { isAlive, processRef, watchExit } from '../os/processes.ts'
 import { type Child, start } from '../os/spawn.ts'
 import { Capture } from './capture.ts'
-import { endTree } from './exec-tree.ts'
 import type { OciCli } from './oci-cli.ts'
 import { ociJson } from './oci-json.ts'
 import { letGoOfPipes } from './pipes.ts'
+import { killTree } from './process-tree.ts'
 import type { ExecRequest, ExecResult } from './runtime.ts'
 import { readableError } from './text.ts'
+import { within } from './within.ts'
 
 /**
  * How long output is read after the process has ended: what it left running may hold its pipes for good. A request
@@ -120,7 +121,7 @@ class Exec {
       ended.catch(() => undefined) // unheard when it was stopped first
       const end = await Promise.race([ended, this.#stopped.promise])
       if (end instanceof BerthError) {
-        await endTree(child, this.#pid())
+        await this.#kill(child)
         throw end
       }
       if (end !== 0 && this.#pid() === undefined) {
@@ -140,18 +141,16 @@ class Exec {
     const quick = await Promise.race([child.exited, this.#processEnded(done)])
     clearTimeout(this.#timer) // it ended in time; from here on the deadline only shortens the wait
     const patience = Math.max(0, Math.min(DRAIN_MS, deadline - performance.now()))
-    const over = sleep(patience, done).then(() => undefined)
-    over.catch(() => undefined)
     if (quick !== undefined) {
-      await Promise.race([drained, over])
+      await within(patience, drained)
       return quick
     }
-    const code = await Promise.race([child.exited, over])
+    const code = await within(patience, child.exited)
     if (code !== undefined) return code
     // The runtime copies the output itself and waits for the end of pipes that a child of the process holds.
     for (const stream of streams) stream.close()
     letGoOfPipes(child.pid)
-    const released = await Promise.race([child.exited, sleep(RUNTIME_END_MS, done).then(() => undefined)])
+    const released = await within(RUNTIME_END_MS, child.exited)
     if (released !== undefined) return released
     child.kill('SIGKILL')
     throw internal(`${this.#cli.name} exec: the command has ended, but its exit code is not to be had`)
@@ -171,6 +170,13 @@ class Exec {
       await promise
       return undefined
     }
+  }
+
+  /** The runtime's process is the root of all that the exec started. */
+  async #kill(child: Child): Promise<void> {
+    const runtime = processRef(child.pid)
+    if (runtime !== undefined) await killTree(runtime, this.#pid())
+    await child.exited
   }
 
   /** The runtime writes it once the process runs: without one it never did. */

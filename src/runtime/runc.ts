@@ -54,6 +54,7 @@ class RuncRuntime implements Runtime {
   readonly version: string
   readonly features: RuntimeFeatures
   readonly #exitsDir: string
+  readonly #cgroups: RuntimeOptions['cgroups']
   readonly #cli: OciCli
   readonly #conmon: Conmon
   readonly #execs: Execs
@@ -69,13 +70,14 @@ class RuncRuntime implements Runtime {
     this.version = version
     this.features = features
     this.#exitsDir = options.exitsDir
+    this.#cgroups = options.cgroups
     this.#cli = cli
     this.#conmon = conmon
     this.#execs = new Execs(cli)
   }
 
   async create(request: CreateRequest, signal?: AbortSignal): Promise<Processes> {
-    const { id, paths, spec, logPath } = request
+    const { paths, spec } = request
     ensureDir(paths.bundle, 0o700)
     ensureDir(paths.persist, 0o700)
     effectSync('runtime', 'write-bundle', paths.bundle, () => {
@@ -89,15 +91,18 @@ class RuncRuntime implements Runtime {
       return processes
     } catch (error) {
       // What fails here, the caller's `remove` does again.
-      await this.#clearFailed(id, logPath).catch(() => undefined)
+      await this.#clearFailed(request).catch(() => undefined)
       throw error
     }
   }
 
-  async #clearFailed(id: string, logPath: string): Promise<void> {
+  async #clearFailed({ id, logPath, spec }: CreateRequest): Promise<void> {
     await this.#cli.call(['delete', '--force', id])
     this.#conmon.removeLink(id)
     removeEmptyLog(logPath)
+    // A runtime that was killed at work may not have noted the group it made. systemd's names are no paths.
+    const cgroup = spec.linux.cgroupsPath ?? ''
+    if (cgroup.startsWith('/')) this.#cgroups.remove(cgroup)
   }
 
   async start(id: string, _paths: ContainerPaths): Promise<void> {

@@ -2,7 +2,9 @@ import assert from 'node:assert/strict'
 import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
+import { sleep } from '../../src/base/clock.ts'
 import { setEffectHook } from '../../src/base/effects.ts'
+import type { BerthError } from '../../src/base/errors.ts'
 import type { ProcessRef } from '../../src/model/pod.ts'
 import { isAlive, signalProcess } from '../../src/os/processes.ts'
 import { watchExits } from '../../src/runtime/exits.ts'
@@ -234,14 +236,22 @@ test('create that fails says why, and leaves no process, state or log', async ()
   })
 })
 
-test('a cancelled create leaves nothing', async () => {
-  const container = host.container(uniqueSleep())
-  const abort = new AbortController()
-  const creating = host.runtime.create(host.request(container), abort.signal)
-  setImmediate(() => abort.abort())
-  await assert.rejects(creating, { code: 'cancelled' })
-  await host.runtime.remove(container.id, container.paths)
-  assertGone(container, [])
+test('a create that is cancelled at any moment leaves nothing', async () => {
+  for (let delay = 0; delay < 40; delay += 3) {
+    const container = host.container(uniqueSleep())
+    const request = host.request(container)
+    const abort = new AbortController()
+    const creating = host.runtime.create(request, abort.signal)
+    const outcome = creating.catch((error: BerthError) => error.code)
+    await sleep(delay)
+    abort.abort()
+    const created = await outcome
+    if (typeof created === 'string') assert.equal(created, 'cancelled')
+    assert.equal(host.cgroups.exists(container.cgroup), typeof created !== 'string')
+    await host.runtime.remove(container.id, container.paths)
+    assertGone(container, typeof created === 'string' ? [] : Object.values(created))
+    assert.deepEqual(host.cgroups.pids(request.monitorCgroup!), [])
+  }
 })
 
 test('a create that fails before the monitor is released starts no container', async () => {

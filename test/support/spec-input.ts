@@ -146,6 +146,7 @@ export function specInput(changes: SpecChanges = {}): SpecInput {
       selinux: true,
       seccomp: true,
       arch: 'amd64',
+      x32: false,
       kernel: '6.1.0-18-amd64',
       devices: [],
       ...changes.host,

@@ -10,6 +10,8 @@ export type SeccompTarget = {
   /** The capabilities (with prefix) that the container gets. */
   readonly capabilities: readonly string[]
   readonly arch: 'amd64' | 'arm64'
+  /** The kernel has the x32 ABI: see HostFacts. */
+  readonly x32: boolean
   /** `6.1.0-18-amd64` */
   readonly kernel: string
 }
@@ -22,7 +24,7 @@ export function buildSeccomp(input: SpecInput, capabilities: readonly string[]):
   const { config, host, defaults, notice } = input
   const profile = config.security.seccomp
   if (config.security.privileged || profile === undefined || profile.kind === 'unconfined') return undefined
-  const target = { capabilities, arch: host.arch, kernel: host.kernel }
+  const target = { capabilities, arch: host.arch, x32: host.x32, kernel: host.kernel }
   if (profile.kind === 'runtime-default') {
     if (host.seccomp && input.features.seccomp) return compileSeccomp(defaults.seccomp, target)
     notice('this node has no seccomp; the container runs without the default profile')
@@ -77,11 +79,12 @@ export function compileSeccomp(profile: SeccompRules, target: SeccompTarget): Oc
   }
 }
 
-function architecturesOf(profile: SeccompRules, { arch }: SeccompTarget): string[] {
+/** Each one is compiled again at every create and exec (some 6 ms): one that the kernel lacks guards nothing. */
+function architecturesOf(profile: SeccompRules, { arch, x32 }: SeccompTarget): string[] {
   if (profile.architectures.length > 0) return [...profile.architectures]
   const native = ARCHITECTURES[arch]
   const entry = profile.archMap.find(({ architecture }) => architecture === native)
-  return [native, ...(entry?.subArchitectures ?? [])]
+  return [native, ...(entry?.subArchitectures ?? [])].filter(name => x32 || name !== 'SCMP_ARCH_X32')
 }
 
 /** Everything that is named must hold. */

@@ -1,0 +1,55 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { test } from 'node:test'
+import { readExitFiles, watchExits } from './exits.ts'
+
+function directories(t: { after(undo: () => void): void }) {
+  const root = mkdtempSync(join(tmpdir(), 'berth-exits-'))
+  t.after(() => rmSync(root, { recursive: true }))
+  const paths = { bundle: join(root, 'b'), persist: join(root, 'p') }
+  const exits = join(root, 'e')
+  for (const directory of [paths.bundle, paths.persist, exits]) mkdirSync(directory)
+  return { exits, paths, read: () => readExitFiles(exits, 'id', paths) }
+}
+
+test('nothing yet, then code and time of the persistent file', t => {
+  const { paths, read } = directories(t)
+  assert.equal(read(), undefined)
+  const file = join(paths.persist, 'exit')
+  writeFileSync(file, '137')
+  assert.deepEqual(read(), { code: 137, finishedAt: statSync(file, { bigint: true }).ctimeNs, oom: false })
+  writeFileSync(join(paths.persist, 'oom'), '')
+  assert.equal(read()?.oom, true)
+})
+
+test('a file that a full disk left empty does not count, the other one does', t => {
+  const { exits, paths, read } = directories(t)
+  for (const text of ['', 'x', '-1', '256', '1e2']) {
+    writeFileSync(join(paths.persist, 'exit'), text)
+    assert.equal(read(), undefined, text)
+  }
+  writeFileSync(join(exits, 'id'), '3\n')
+  assert.equal(read()?.code, 3)
+})
+
+test('what is there at the start and at each look is reported, but no temporary name', t => {
+  const { exits } = directories(t)
+  writeFileSync(join(exits, 'a'), '0')
+  writeFileSync(join(exits, 'a.X1'), '0')
+  const seen: string[] = []
+  const watch = watchExits(exits, id => seen.push(id))
+  try {
+    assert.deepEqual(seen, ['a'])
+    writeFileSync(join(exits, 'b'), '0')
+    watch.rescan()
+    assert.deepEqual(seen, ['a', 'a', 'b'])
+    rmSync(exits, { recursive: true })
+    watch.rescan()
+    assert.equal(seen.length, 3)
+    mkdirSync(exits)
+  } finally {
+    watch[Symbol.dispose]()
+  }
+})
