@@ -1,11 +1,11 @@
-import { closeSync, readFileSync, readSync, realpathSync } from 'node:fs'
-import { relative } from 'node:path'
+import { closeSync, constants, openSync, readFileSync, readSync, realpathSync } from 'node:fs'
+import { dirname, relative } from 'node:path'
 import { effectSync } from '../base/effects.ts'
 import { BerthError, errnoOf, messageOf } from '../base/errors.ts'
 import { type MountEntry, mountsIn, type Propagation, parseMountInfo, propagationIn } from './mountinfo.ts'
 import * as sys from './syscalls.ts'
 
-export const MS_RDONLY = 1
+const MS_RDONLY = 1
 export const MS_NOSUID = 2
 export const MS_NODEV = 4
 export const MS_NOEXEC = 8
@@ -81,8 +81,27 @@ export function unmountAll(target: string): void {
   while (unmount(target, { detach: true }));
 }
 
+/** Something is mounted at `path` itself, which is not followed if it is a symlink. */
 export function isMountPoint(path: string): boolean {
-  return readMounts().some(entry => entry.mountPoint === path)
+  const own = mountId(path)
+  return own !== undefined && (path === '/' || own !== mountId(dirname(path)))
+}
+
+/** Which mount `path` is on. Asked of a descriptor: reading all of mountinfo takes 2 ms at 1000 mounts. */
+function mountId(path: string): string | undefined {
+  const O_PATH = 0o10000000
+  let fd: number
+  try {
+    fd = openSync(path, O_PATH | constants.O_NOFOLLOW)
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined
+    throw error
+  }
+  try {
+    return /^mnt_id:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'))?.[1]
+  } finally {
+    closeSync(fd)
+  }
 }
 
 /** Mounts at and below `dir`, in the order they were made. */
@@ -113,7 +132,10 @@ export type OverlayOptions = {
   readonly upper?: string
   readonly work?: string
   readonly target: string
-  /** No syncs: after a crash of the machine the upper directory must be thrown away. */
+  /**
+   * No syncs: after a crash of the machine the upper directory must be thrown away. The kernel refuses a work
+   * directory that such a mount has used; it must be made anew.
+   */
   readonly volatile?: boolean
   readonly readonly?: boolean
 }

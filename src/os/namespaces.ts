@@ -1,6 +1,6 @@
 import { closeSync, openSync, rmdirSync, rmSync, statfsSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
-import { effect } from '../base/effects.ts'
+import { effect, effectSync } from '../base/effects.ts'
 import { BerthError, errnoOf, internal } from '../base/errors.ts'
 import { unmountAll } from './mounts.ts'
 import {
@@ -62,15 +62,15 @@ export class NamespacePins {
 
   /** Lets go of the namespaces pinned in `dir` and removes it; succeeds when there is nothing. */
   remove(dir: string): void {
-    for (const { name } of NAMESPACES) {
-      unmountAll(`${dir}/${name}`)
-      rmSync(`${dir}/${name}`, { force: true })
-    }
-    try {
-      rmdirSync(dir)
-    } catch (error) {
-      if (errnoOf(error) !== 'ENOENT') throw error
-    }
+    for (const { name } of NAMESPACES) unmountAll(`${dir}/${name}`)
+    effectSync('os', 'remove-pins', dir, () => {
+      for (const { name } of NAMESPACES) rmSync(`${dir}/${name}`, { force: true })
+      try {
+        rmdirSync(dir)
+      } catch (error) {
+        if (errnoOf(error) !== 'ENOENT') throw error
+      }
+    })
   }
 
   /** Counters of every interface in the network namespace pinned at `netns`, `lo` included. */

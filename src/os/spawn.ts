@@ -13,7 +13,7 @@ import * as sys from './syscalls.ts'
  * What a descriptor of the child is. `pipe-read`: we read what it writes. `pipe-write`: it reads what we write.
  * `socket`: both ways. A number: that descriptor of ours, inherited.
  */
-export type ChildFd = 'null' | 'pipe-read' | 'pipe-write' | 'socket' | number
+type ChildFd = 'null' | 'pipe-read' | 'pipe-write' | 'socket' | number
 
 export type StartOptions = {
   /** Without argv[0]. */

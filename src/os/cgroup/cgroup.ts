@@ -1,8 +1,4 @@
-import { BerthError } from '../../base/errors.ts'
 import type { OciResources } from '../../model/oci.ts'
-import { mountsBelow } from '../mounts.ts'
-import { CgroupsV1 } from './v1.ts'
-import { CgroupsV2 } from './v2.ts'
 
 /** A moment's reading of one control group. Times in ns, sizes in bytes. */
 export type CgroupStats = {
@@ -17,7 +13,7 @@ export type CgroupStats = {
   readonly io?: readonly IoStats[]
 }
 
-export type CpuStats = {
+type CpuStats = {
   readonly usageNs: bigint
   readonly userNs: bigint
   readonly systemNs: bigint
@@ -26,7 +22,7 @@ export type CpuStats = {
   readonly throttledNs: bigint
 }
 
-export type MemoryStats = {
+type MemoryStats = {
   readonly usage: bigint
   /** 0: none. */
   readonly limit: bigint
@@ -105,13 +101,4 @@ export interface Cgroups {
   applied(path: string): AppliedLimits
   /** Writes what is given and leaves the rest. */
   writeLimits(path: string, resources: OciResources): void
-}
-
-/** @throws BerthError unavailable if no control groups are mounted there */
-export function openCgroups(mountPoint = '/sys/fs/cgroup'): Cgroups {
-  const mounts = mountsBelow(mountPoint).filter(entry => entry.type === 'cgroup' || entry.type === 'cgroup2')
-  const whole = mounts.find(entry => entry.mountPoint === mountPoint)
-  if (whole?.type === 'cgroup2') return new CgroupsV2(mountPoint)
-  if (mounts.length > 0) return new CgroupsV1(mounts)
-  throw new BerthError('unavailable', `no control groups are mounted at ${mountPoint}`)
 }

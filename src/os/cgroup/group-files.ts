@@ -1,4 +1,14 @@
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  writeSync,
+} from 'node:fs'
 import { join, posix } from 'node:path'
 import { sleep } from '../../base/clock.ts'
 import { effectSync } from '../../base/effects.ts'
@@ -33,7 +43,16 @@ export function readFile(dir: string, file: string): string {
 export function writeFile(dir: string, file: string, value: string): void {
   const path = join(dir, file)
   // No O_CREAT: the kernel makes these files, and a missing one is an error.
-  effectSync('os', 'write-cgroup', path, () => writeFileSync(path, value, { flag: 'r+' }))
+  effectSync('os', 'write-cgroup', path, () => writeExisting(path, value))
+}
+
+function writeExisting(path: string, value: string): void {
+  const fd = openSync(path, constants.O_WRONLY)
+  try {
+    writeSync(fd, value)
+  } finally {
+    closeSync(fd)
+  }
 }
 
 /** @returns true if it was made now */
@@ -69,7 +88,7 @@ export function pidsIn(dir: string): number[] {
 export function killGroup(dir: string): void {
   effectSync('os', 'kill-cgroup', dir, () => {
     if (existsSync(join(dir, 'cgroup.kill'))) {
-      writeFileSync(join(dir, 'cgroup.kill'), '1', { flag: 'r+' })
+      writeExisting(join(dir, 'cgroup.kill'), '1')
       return
     }
     for (const pid of pidsIn(dir)) {

@@ -21,9 +21,8 @@ export class CgroupsV2 implements Cgroups {
   }
 
   create(path: string): void {
-    const [...groups] = files.ancestors(files.checkGroupPath(path))
     let parent = this.#root
-    for (const group of groups) {
+    for (const group of files.ancestors(files.checkGroupPath(path))) {
       enableControllers(parent)
       const dir = join(this.#root, group)
       files.makeGroup(dir)
@@ -119,8 +118,7 @@ function enableControllers(dir: string): void {
       // One at a time: a single refused controller would refuse them all.
       files.writeFile(dir, 'cgroup.subtree_control', `+${controller}`)
     } catch (error) {
-      if (REQUIRED.includes(controller)) throw error
-      if (errnoOf(error) === undefined) throw error
+      if (REQUIRED.includes(controller) || errnoOf(error) === undefined) throw error
     }
   }
 }
