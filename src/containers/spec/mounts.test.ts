@@ -112,6 +112,7 @@ test('what cannot be granted is refused by field', () => {
   const rro = { readonly: true, recursiveReadOnly: true } as const
   refused([mount('/m', { ...rro, propagation: 'rslave' })], 'invalid', /private propagation/)
   refused([mount('/m', rro)], 'precondition', /cannot do it/, none)
+  refused([mount('/m', { image: { ref: 'x', subPath: '' } })], 'invalid', /mounts\[0\]\.readonly/)
   const uidMappings = [{ containerId: 0, hostId: 0, length: 1 }]
   refused([mount('/m', { uidMappings })], 'precondition', /config\.mounts\[0\]\.uidMappings/, none)
   refused(

@@ -99,6 +99,9 @@ function requestedMount(input: SpecInput, resolved: ResolvedMount, index: number
   const { mount, source } = resolved
   const field = `config.mounts[${index}]`
   const destination = checkDestination(input, resolved, `${field}.container_path`)
+  if (mount.image !== undefined && !mount.readonly) {
+    throw invalid(`${field}.readonly`, 'an image can only be mounted read-only')
+  }
   checkPropagation(resolved, field)
   checkRecursiveReadOnly(input, mount, field)
   const mapped = mount.uidMappings.length > 0 || mount.gidMappings.length > 0
