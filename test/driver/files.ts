@@ -77,7 +77,8 @@ export async function runTests({ name, files, scratch, limitSeconds }: TestRun):
   rmSync(counted, { force: true })
   // A run that ended badly without a failing test (it crashed, or hung) is one failure; so is one without tests.
   const broken = counts.failed === 0 && (code !== 0 || counts.passed + counts.skipped.length === 0)
-  const text = broken && code === 0 ? `${output}\n${name} has no tests\n` : output
+  const kept = files.length === 1 ? output : output.replace(/^ *✔.*\n/gm, '')
+  const text = broken && code === 0 ? `${kept}\n${name} has no tests\n` : kept
   return { ...counts, failed: counts.failed + (broken ? 1 : 0), name, seconds, output: text }
 }
 
