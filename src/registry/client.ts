@@ -65,7 +65,8 @@ class RegistryClient implements Registry {
       connectTimeoutMs: options.connectTimeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS,
       progressTimeoutMs: options.progressTimeoutMs ?? DEFAULT_PROGRESS_TIMEOUT_MS,
     })
-    this.#shared = { connections, tokens: new Tokens(connections, userAgent), userAgent, schemes: new Map() }
+    const tokens = new Tokens(connections, userAgent, options.log)
+    this.#shared = { connections, tokens, userAgent, schemes: new Map() }
   }
 
   candidates(name: string): readonly Reference[] {

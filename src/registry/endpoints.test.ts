@@ -1,6 +1,4 @@
 import assert from 'node:assert/strict'
-import { createServer } from 'node:http'
-import { type AddressInfo, connect } from 'node:net'
 import { test } from 'node:test'
 import { TestRegistry } from '../../test/support/registry.ts'
 import {
@@ -10,6 +8,7 @@ import {
   saying,
   smallImage,
   startClient,
+  startProxy,
   startServer,
 } from '../../test/support/registry-client.ts'
 
@@ -88,36 +87,20 @@ test('the error names every endpoint with its cause; the registry itself decides
 test('a proxy carries what NO_PROXY does not exempt', async t => {
   const registry = await startServer(t)
   registry.push(await smallImage(), 'app', 'v1')
-  const seen: string[] = []
-  const port = Number(registry.address.split(':')[1])
-  // Every name leads to the registry, as behind a proxy.
-  const proxy = createServer()
-  proxy.on('connect', (request, socket) => {
-    seen.push(`${request.url} ${request.headers['proxy-authorization']}`)
-    const through = connect(port, '127.0.0.1', () => socket.write('HTTP/1.1 200 OK\r\n\r\n'))
-    through.pipe(socket).pipe(through)
-    through.on('error', () => socket.destroy())
-    socket.on('error', () => through.destroy())
-  })
-  proxy.on('request', (request, response) => {
-    seen.push(`${request.url} ${request.headers['proxy-authorization']}`)
-    fetch(registry.url + new URL(request.url ?? '').pathname).then(async answer => {
-      response
-        .writeHead(answer.status, { 'content-type': answer.headers.get('content-type') ?? '' })
-        .end(await answer.text())
-    })
-  })
-  await new Promise<void>(resolve => proxy.listen(0, '127.0.0.1', resolve))
-  t.after(() => proxy.close())
-  const address = `http://anna:geheim@127.0.0.1:${(proxy.address() as AddressInfo).port}`
-  const basic = `Basic ${Buffer.from('anna:geheim').toString('base64')}`
+  const proxy = await startProxy(t, { 'images.test': registry.address })
+  const address = `http://anna:geheim@${proxy.address}`
   const berth = startClient(t, '', {
     insecureRegistries: ['images.test', 'direct.test:1'],
     proxy: { http: address, https: address, noProxy: 'direct.test' },
   })
   await resolve(berth, 'images.test/app:v1')
-  assert.deepEqual(seen, [`images.test:443 ${basic}`, `http://images.test/v2/app/manifests/v1 ${basic}`])
-  seen.length = 0
+  const basic = `Basic ${Buffer.from('anna:geheim').toString('base64')}`
+  assert.deepEqual(proxy.requests, [
+    `CONNECT images.test:443 ${basic}`,
+    `GET http://images.test/v2/app/manifests/v1 ${basic}`,
+  ])
+  proxy.requests.length = 0
   await assert.rejects(resolve(berth, 'direct.test:1/app:v1'), saying('unknown', /direct\.test/))
-  assert.deepEqual(seen, [])
+  assert.deepEqual(proxy.requests, [])
+  await assert.rejects(resolve(berth, 'unknown.test/app:v1'), saying('unknown', /^RegistryUnavailable: /))
 })

@@ -13,7 +13,7 @@ export type Descriptor = {
   readonly urls?: string[]
 }
 
-export type IndexEntry = Descriptor & { readonly platform?: Platform }
+type IndexEntry = Descriptor & { readonly platform?: Platform }
 
 export type Manifest =
   | {

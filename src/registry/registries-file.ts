@@ -4,10 +4,10 @@ import { nearest } from '../config/nearest.ts'
 import { lineOfKeys, pathKey } from '../config/toml-lines.ts'
 import { isDomain, parseName } from './reference.ts'
 
-export type PullFromMirror = 'all' | 'digest-only' | 'tag-only'
+type PullFromMirror = 'all' | 'digest-only' | 'tag-only'
 export type ShortNameMode = 'enforcing' | 'permissive' | 'disabled'
 
-export type MirrorRule = {
+type MirrorRule = {
   /** `host[:port][/path]` */
   readonly location: string
   readonly insecure: boolean

@@ -55,10 +55,7 @@ export class EndpointRepository implements Repository {
       } catch (error) {
         if (!(error instanceof Failure)) throw aborted(signal) ?? error
         failures.push(error)
-        this.#options.log?.debug(
-          { reference: `${this.#reference}`, endpoint: session.endpoint.host, error },
-          'registry endpoint failed',
-        )
+        this.#noteFailure(session, error)
       }
     }
     throw allFailed(`${this.#reference}`, failures)
@@ -96,6 +93,14 @@ export class EndpointRepository implements Repository {
       onBytes,
       error: failures => allFailed(what, failures),
     })
+  }
+
+  /** A mirror that lacks an image is as it should be; one that fails otherwise is what an operator looks for. */
+  #noteFailure({ endpoint }: Session, failure: Failure): void {
+    const fields = { reference: `${this.#reference}`, endpoint: endpoint.host, error: failure }
+    if (failure.kind === 'not-found')
+      this.#options.log?.debug(fields, 'a registry endpoint does not have the image')
+    else this.#options.log?.warn(fields, 'a registry endpoint failed')
   }
 
   /** Only the last endpoint is worth waiting for: before it, the next one is the better second try. */

@@ -12,6 +12,7 @@ import { parseReference } from '../../src/registry/reference.ts'
 import type { Registry, ResolvedManifest } from '../../src/registry/registry.ts'
 import { type ImageOptions, imageOf, type TestImage } from './images.ts'
 import { layerOf } from './layers.ts'
+import { TestProxy } from './proxy.ts'
 import { type RegistryOptions as ServerOptions, TestRegistry } from './registry.ts'
 
 export const signal: AbortSignal = new AbortController().signal
@@ -26,6 +27,15 @@ export async function startServer(t: TestContext, options: ServerOptions = {}): 
   const registry = await TestRegistry.start(options)
   t.after(() => registry.close())
   return registry
+}
+
+export async function startProxy(
+  t: TestContext,
+  routes: Readonly<Record<string, string>>,
+): Promise<TestProxy> {
+  const proxy = await TestProxy.start(routes)
+  t.after(() => proxy.close())
+  return proxy
 }
 
 /** The product's client with this registries.conf and short pauses. */

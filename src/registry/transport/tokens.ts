@@ -1,5 +1,6 @@
 import { SingleFlight } from '../../base/single-flight.ts'
 import { parseStrictJson } from '../../base/strict-json.ts'
+import type { Log } from '../../observe/log.ts'
 import type { Credentials } from '../credentials.ts'
 import type { Challenge } from './challenge.ts'
 import type { Connections } from './connections.ts'
@@ -32,12 +33,14 @@ type Authorization = { readonly header: string; readonly until: number }
 export class Tokens {
   readonly #connections: Connections
   readonly #userAgent: string
+  readonly #log: Log | undefined
   readonly #known = new Map<string, Authorization>()
   readonly #flights = new SingleFlight<Authorization>('last-waiter')
 
-  constructor(connections: Connections, userAgent: string) {
+  constructor(connections: Connections, userAgent: string, log: Log | undefined) {
     this.#connections = connections
     this.#userAgent = userAgent
+    this.#log = log
   }
 
   /** What worked before for this audience and is still valid. */
@@ -90,6 +93,7 @@ export class Tokens {
   async #fetch(audience: Audience, { parameters }: Challenge, signal: AbortSignal): Promise<Authorization> {
     const realm = this.#realm(audience, parameters.get('realm') ?? '')
     const { credentials } = audience
+    this.#log?.debug({ registry: audience.origin, tokenServer: realm.host }, 'asking for a token')
     const query = new URLSearchParams()
     const service = parameters.get('service')
     if (service !== undefined) query.set('service', service)
