@@ -17,12 +17,16 @@ import { workerUrl } from './workers.ts'
 
 type Pending = {
   readonly question: Question
+  readonly timer: NodeJS.Timeout
   readonly resolve: (value: string) => void
   readonly reject: (e: Error) => void
 }
 
 // Each call takes about 0.5 ms: a longer queue means that the worker hangs.
 const MAX_PENDING = 1000
+
+// What takes longer hangs in the kernel; the callers should hear of it while their own clients still listen.
+const CALL_LIMIT_MS = 30_000
 
 // What the thread's V8 may take, MiB. It holds a few short strings; the defaults are sized for a program.
 const RESOURCE_LIMITS = { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 1, stackSizeMb: 1 }
@@ -85,13 +89,14 @@ export class NamespacePins {
   }
 
   #ask(call: Call): Promise<string> {
-    if (this.#closed) return Promise.reject(internal('the namespace worker has been closed'))
+    if (this.#closed) return Promise.reject(closedError())
     if (this.#pending.size >= MAX_PENDING) {
       return Promise.reject(new BerthError('exhausted', `${MAX_PENDING} namespace calls are waiting already`))
     }
     const { promise, resolve, reject } = Promise.withResolvers<string>()
     const question = { id: this.#nextId++, call }
-    this.#pending.set(question.id, { question, resolve, reject })
+    const timer = setTimeout(() => this.#giveUp(question.id), CALL_LIMIT_MS)
+    this.#pending.set(question.id, { question, timer, resolve, reject })
     if (this.#worker === undefined) this.#startWorker()
     else this.#worker.postMessage(question)
     return promise
@@ -115,17 +120,28 @@ export class NamespacePins {
   }
 
   #settle(answer: Answer): void {
-    const pending = this.#pending.get(answer.id)
-    this.#pending.delete(answer.id)
+    const pending = this.#take(answer.id)
     if ('value' in answer) pending?.resolve(answer.value)
     else pending?.reject(new BerthError(answer.code, answer.message))
   }
 
   /** The worker died without an answer: the call it was at must not be tried on the next one, too. */
   #failFirst(error: Error): void {
-    const [first] = this.#pending.values()
-    if (first !== undefined) this.#pending.delete(first.question.id)
-    first?.reject(internal('the namespace worker failed', error))
+    const [first] = this.#pending.keys()
+    if (first !== undefined) this.#take(first)?.reject(internal('the namespace worker failed', error))
+  }
+
+  #giveUp(id: number): void {
+    const late = `a namespace call takes longer than ${CALL_LIMIT_MS / 1000} s`
+    this.#take(id)?.reject(new BerthError('deadline', late))
+    void this.#worker?.terminate()
+  }
+
+  #take(id: number): Pending | undefined {
+    const pending = this.#pending.get(id)
+    this.#pending.delete(id)
+    clearTimeout(pending?.timer)
+    return pending
   }
 
   #replace(): void {
@@ -134,9 +150,12 @@ export class NamespacePins {
       if (this.#pending.size > 0) this.#startWorker()
       return
     }
-    for (const { reject } of this.#pending.values()) reject(internal('the namespace worker has been closed'))
-    this.#pending.clear()
+    for (const id of this.#pending.keys()) this.#take(id)?.reject(closedError())
   }
+}
+
+function closedError(): BerthError {
+  return internal('the namespace worker has been closed')
 }
 
 function openHome(): Home {

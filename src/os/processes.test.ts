@@ -18,7 +18,7 @@ const TAIL = '0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1000 2'
 
 test('a command name with spaces and parentheses does not shift the fields', () => {
   const stat = parseStat(`42 (a) S 1 (b) c) S 7 42 41 ${TAIL}`)
-  assert.deepEqual(stat, { pid: 42, state: 'S', parent: 7, group: 42, session: 41, startTime: '987654' })
+  assert.deepEqual(stat, { pid: 42, state: 'S', parent: 7, session: 41, startTime: '987654' })
 })
 
 test('what is no stat line is nothing', () => {
@@ -32,7 +32,7 @@ test('descendants come parents first, whatever the order of pids', () => {
     [30, 1],
     [31, 1],
     [4, 9],
-  ].map(([pid, parent]) => ({ pid: pid!, parent: parent!, state: 'S', group: 1, session: 1, startTime: '1' }))
+  ].map(([pid, parent]) => ({ pid: pid!, parent: parent!, state: 'S', session: 1, startTime: '1' }))
   assert.deepEqual(descendantsIn(stats, 30), [5, 9, 4])
   assert.deepEqual(descendantsIn(stats, 77), [])
 })

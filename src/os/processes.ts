@@ -11,7 +11,6 @@ export type ProcessStat = {
   /** `Z` and `X` are dead. */
   readonly state: string
   readonly parent: number
-  readonly group: number
   readonly session: number
   /** Ticks after boot, field 22. */
   readonly startTime: string
@@ -21,14 +20,13 @@ export type ProcessStat = {
 export function parseStat(text: string): ProcessStat | undefined {
   const end = text.lastIndexOf(')')
   const fields = text.slice(end + 2).split(' ')
-  const [state, parent, group, session] = fields
+  const [state, parent, , session] = fields
   const startTime = fields[19]
   if (end < 0 || state === undefined || startTime === undefined) return undefined
   return {
     pid: Number.parseInt(text, 10),
     state,
     parent: Number(parent),
-    group: Number(group),
     session: Number(session),
     startTime,
   }

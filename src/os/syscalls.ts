@@ -246,7 +246,7 @@ export function lsetxattr(path: PathLike, name: string, value: Buffer): void {
 /** undefined if the file has no such attribute. */
 export function lgetxattr(path: PathLike, name: string): Buffer | undefined {
   const [file, key] = [cstring(path, 'lgetxattr'), cstring(name, 'lgetxattr')]
-  const value = Buffer.alloc(64 * 1024) // XATTR_SIZE_MAX
+  const value = Buffer.allocUnsafe(64 * 1024) // XATTR_SIZE_MAX
   const length = native.lgetxattr(file, key, value, value.length)
   if (length >= 0) return Buffer.from(value.subarray(0, length))
   const errno = lastErrno()
@@ -255,7 +255,7 @@ export function lgetxattr(path: PathLike, name: string): Buffer | undefined {
 }
 
 export function llistxattr(path: PathLike): string[] {
-  const names = Buffer.alloc(64 * 1024) // XATTR_LIST_MAX
+  const names = Buffer.allocUnsafe(64 * 1024) // XATTR_LIST_MAX
   const length = native.llistxattr(cstring(path, 'llistxattr'), names, names.length)
   if (length < 0 && lastErrno() === os.errno.EOPNOTSUPP) return []
   check(length, 'llistxattr', path)

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, readlinkSync, writeFileSync } from 'node:fs'
+import { closeSync, existsSync, openSync, readdirSync, readlinkSync, writeFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -98,5 +98,24 @@ test('a pin that a crash left half made is cleared away', async () => {
   pins.remove(dir)
   await pins.create({ ...NODE, dir, network: true })
   pins.remove(dir)
+  await pins.close()
+})
+
+test('a call that hangs in the kernel fails, and the next ones are served', async t => {
+  const pins = await NamespacePins.open()
+  const fifo = scratch.path('fifo')
+  await run('/usr/bin/mkfifo', { args: [fifo], env: {}, timeoutMs: 10_000 })
+  t.mock.timers.enable({ apis: ['setTimeout'] })
+  const hangs = pins.interfaceCounters(fifo) // opening it waits for a writer
+  const waits = pins.create({ ...NODE, dir: scratch.path('pins-late'), uts: true, hostname: 'late' })
+  t.mock.timers.tick(29_999)
+  const next = pins.create({ ...NODE, dir: scratch.path('pins-next'), uts: true, hostname: 'next' })
+  t.mock.timers.tick(1)
+  await assert.rejects(hangs, error => isCode(error, 'deadline'))
+  await assert.rejects(waits, error => isCode(error, 'deadline'))
+  const writer = openSync(fifo, 'r+') // lets the worker go, which then ends
+  await next
+  closeSync(writer)
+  for (const name of ['late', 'next']) pins.remove(scratch.path(`pins-${name}`))
   await pins.close()
 })
