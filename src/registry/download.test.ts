@@ -128,6 +128,46 @@ test('progress is told, and a stream that is dropped or cancelled stops the requ
   await assert.rejects(repository.resolve(AbortSignal.abort()), saying('cancelled', /cancelled/))
 })
 
+test('an answer that is not used holds no connection', async t => {
+  const registry = await startServer(t)
+  const pushed = await smallImage()
+  registry.push(pushed, 'app', 'v1')
+  const name = `${registry.address}/app:v1`
+  const faults = [
+    { wrongRange: true },
+    { headers: { 'Content-Encoding': 'gzip' } },
+    { extraBytes: 1 },
+    { extraBytes: 1, chunked: true },
+    { status: 401, body: 'x'.repeat(1 << 20), headers: { 'WWW-Authenticate': 'Bearer realm="ftp://x"' } },
+    { status: 307, body: 'x'.repeat(1 << 20) },
+  ]
+  for (const fault of faults) {
+    const first = 'wrongRange' in fault ? [{ match: /blobs/, cutAt: 1000, times: 1 }] : []
+    registry.faults(...first, { match: /blobs/, ...fault })
+    await assert.rejects(checkLayer(startClient(t), name, pushed), JSON.stringify(fault).slice(0, 80))
+    assert.equal(await registry.busyConnections(), 0, JSON.stringify(fault).slice(0, 80))
+  }
+  registry.faults({ match: /blobs/, trickle: 1000 })
+  const repository = startClient(t).repository(parseReference(name), undefined)
+  const { layers } = await repository.resolve(signal)
+  for await (const _ of await repository.openBlob(layers[0]!, signal)) break
+  assert.equal(await registry.busyConnections(), 0)
+})
+
+test('a stream that nobody has begun to read asks nothing, and its failure ends nothing', async t => {
+  const registry = await startServer(t)
+  registry.push(await smallImage(), 'app', 'v1')
+  const repository = startClient(t).repository(parseReference(`${registry.address}/app:v1`), undefined)
+  const { layers } = await repository.resolve(signal)
+  const abort = new AbortController()
+  const stream = await repository.openBlob(layers[0]!, abort.signal)
+  abort.abort()
+  // An unhandled 'error' event would come now.
+  await new Promise(resolve => setImmediate(resolve))
+  assert.equal(registry.requestsTo(/blobs/).length, 0)
+  await assert.rejects(stream.toArray(), saying('cancelled', /cancelled/))
+})
+
 test('a foreign layer comes from the registry if it has it, and never over http', async t => {
   const registry = await startServer(t)
   const good = await smallImage()

@@ -1,6 +1,6 @@
 import { Readable } from 'node:stream'
 import type { Descriptor } from './manifest.ts'
-import { Failure, publicUrl } from './transport/failure.ts'
+import { Failure, foreignText, publicUrl } from './transport/failure.ts'
 import { aborted, type HttpResponse } from './transport/http.ts'
 import { afterTries, pause, type RetryPolicy } from './transport/retry.ts'
 
@@ -34,7 +34,7 @@ export function download(
   sources: readonly BlobSource[],
   options: DownloadOptions,
 ): Readable {
-  return readableOf(options.signal, signal =>
+  return new DownloadStream(options.signal, signal =>
     new Download(descriptor, sources, { ...options, signal }).chunks(),
   )
 }
@@ -95,7 +95,7 @@ class Download {
       await response.discard()
       response = await source.open(this.#headers(0), this.#options.signal)
     }
-    let skip = skipOf(response, this.#offset, size)
+    let skip = await skipOf(response, this.#offset, size)
     let rest = size - this.#offset
     for await (const received of response.chunks()) {
       const chunk = received.subarray(Math.min(skip, received.length))
@@ -128,62 +128,67 @@ class Download {
  *
  * @throws Failure `content` if the answer is about other bytes
  */
-function skipOf(response: HttpResponse, offset: number, size: number): number {
-  const where = publicUrl(response.url)
-  const encoding = response.headers.get('content-encoding') ?? 'identity'
-  if (encoding !== 'identity')
-    throw new Failure('content', `${where}: sent with Content-Encoding ${JSON.stringify(encoding)}`)
-  const isPartial = response.status === 206
-  if (!isPartial && response.status !== 200)
-    throw new Failure('content', `${where}: ${response.status} to a request for everything`)
-  if (isPartial) {
-    const range = response.headers.get('content-range') ?? ''
-    const [, start, total] = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(range) ?? []
-    if (Number(start) !== offset || !(total === '*' || Number(total) === size)) {
-      throw new Failure(
-        'content',
-        `${where}: asked for bytes ${offset}- of ${size}, got ${JSON.stringify(range)}`,
-      )
-    }
-  }
-  const length = response.headers.get('content-length')
-  const expected = isPartial ? size - offset : size
-  if (length !== undefined && Number(length) !== expected) {
-    throw new Failure('content', `${where}: announces ${length} bytes; expected ${expected} by the manifest`)
-  }
-  return isPartial ? 0 : offset
+async function skipOf(response: HttpResponse, offset: number, size: number): Promise<number> {
+  const wrong = mismatch(response, offset, size)
+  if (wrong === undefined) return response.status === 206 ? 0 : offset
+  // A body that nobody reads would hold its connection for ever.
+  await response.discard()
+  throw new Failure('content', `${publicUrl(response.url)}: ${wrong}`)
 }
 
-/**
- * A stream of what `produce` yields. Unlike Readable.from, destroying it aborts what the generator waits for.
- */
-function readableOf(signal: AbortSignal, produce: (signal: AbortSignal) => AsyncIterable<Buffer>): Readable {
-  const abort = new AbortController()
-  const both = AbortSignal.any([signal, abort.signal])
-  let wake: () => void = () => undefined
-  const stream = new Readable({
-    highWaterMark: HIGH_WATER_MARK,
-    read: () => wake(),
-    destroy(error, done) {
-      signal.removeEventListener('abort', onAbort)
-      abort.abort()
-      wake()
-      done(error)
-    },
-  })
-  const onAbort = () => stream.destroy(aborted(signal))
-  signal.addEventListener('abort', onAbort, { once: true })
-  const pump = async () => {
-    signal.throwIfAborted()
-    for await (const chunk of produce(both)) {
-      if (stream.push(chunk)) continue
-      await new Promise<void>(resolve => {
-        wake = resolve
-      })
-      if (stream.destroyed) return
+function mismatch({ status, headers }: HttpResponse, offset: number, size: number): string | undefined {
+  const encoding = headers.get('content-encoding') ?? 'identity'
+  if (encoding !== 'identity') return `sent with Content-Encoding ${shown(encoding)}`
+  const isPartial = status === 206
+  if (!isPartial && status !== 200) return `${status} to a request for everything`
+  if (isPartial) {
+    const range = headers.get('content-range') ?? ''
+    const [, start, total] = /^bytes (\d+)-\d+\/(\d+|\*)$/.exec(range) ?? []
+    if (Number(start) !== offset || !(total === '*' || Number(total) === size)) {
+      return `asked for bytes ${offset}- of ${size}, got ${shown(range)}`
     }
-    stream.push(null)
   }
-  pump().catch(error => stream.destroy(aborted(signal) ?? error))
-  return stream
+  const length = headers.get('content-length')
+  const expected = isPartial ? size - offset : size
+  if (length === undefined || Number(length) === expected) return undefined
+  return `announces ${foreignText(length)} bytes; expected ${expected} by the manifest`
+}
+
+function shown(header: string): string {
+  return JSON.stringify(foreignText(header))
+}
+
+/** What the generator yields. It begins when the stream is first read; dropping the stream aborts what it waits for. */
+class DownloadStream extends Readable {
+  readonly #caller: AbortSignal
+  readonly #abort = new AbortController()
+  readonly #chunks: AsyncGenerator<Buffer>
+  readonly #onAbort = () => {
+    this.destroy(aborted(this.#caller))
+  }
+
+  constructor(caller: AbortSignal, produce: (signal: AbortSignal) => AsyncGenerator<Buffer>) {
+    super({ highWaterMark: HIGH_WATER_MARK })
+    this.#caller = caller
+    this.#chunks = produce(AbortSignal.any([caller, this.#abort.signal]))
+    caller.addEventListener('abort', this.#onAbort, { once: true })
+    // Whoever reads after a failure is told of it then; until somebody does, it must not end the process.
+    this.on('error', () => undefined)
+  }
+
+  override _read(): void {
+    this.#chunks.next().then(
+      ({ done, value }) => {
+        if (!this.destroyed) this.push(done === true ? null : value)
+      },
+      error => this.destroy(aborted(this.#caller) ?? error),
+    )
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    this.#caller.removeEventListener('abort', this.#onAbort)
+    this.#abort.abort()
+    this.#chunks.return(undefined).catch(() => undefined)
+    done(error)
+  }
 }

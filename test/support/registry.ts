@@ -5,6 +5,7 @@ import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { Readable } from 'node:stream'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { promisify } from 'node:util'
 import type { TestImage } from './images.ts'
 import type { Blob } from './layers.ts'
 
@@ -150,6 +151,15 @@ export class TestRegistry {
   /** Requests whose `METHOD path` matches. */
   requestsTo(pattern: RegExp): LoggedRequest[] {
     return this.requests.filter(request => pattern.test(`${request.method} ${request.path}`))
+  }
+
+  /** Connections that are in the middle of a request; those that wait for the next one don't count. */
+  async busyConnections(): Promise<number> {
+    const count = promisify(this.#server.getConnections.bind(this.#server))
+    this.#server.closeIdleConnections()
+    // Closing takes a turn of the event loop.
+    await sleep(10)
+    return count()
   }
 
   async close(): Promise<void> {

@@ -104,9 +104,9 @@ export class Session {
     // Only the registry itself is told who asks, not where it redirects to.
     if (response.status !== 401 || !response.direct) return response
     const challenges = parseChallenges(response.headers.get('www-authenticate') ?? '')
+    const refusal = await response.failure()
     const renewed = await tokens.renew(audience, first, challenges, signal)
-    if (renewed === undefined) return response
-    await response.discard()
+    if (renewed === undefined) throw refusal
     return ask(renewed)
   }
 }
