@@ -143,7 +143,8 @@ test('an answer that is not used holds no connection', async t => {
   ]
   for (const fault of faults) {
     const first = 'wrongRange' in fault ? [{ match: /blobs/, cutAt: 1000, times: 1 }] : []
-    registry.faults(...first, { match: /blobs/, ...fault })
+    // Slow enough that an answer left alone would still be on its way.
+    registry.faults(...first, { match: /blobs/, trickle: 10_000, ...fault })
     await assert.rejects(checkLayer(startClient(t), name, pushed), JSON.stringify(fault).slice(0, 80))
     assert.equal(await registry.busyConnections(), 0, JSON.stringify(fault).slice(0, 80))
   }
