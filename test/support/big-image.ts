@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { pipeline } from 'node:stream/promises'
 import { createGzip } from 'node:zlib'
 import { imageOf, type TestImage } from './images.ts'
-import { type Layer, tarOf } from './layers.ts'
+import type { Layer } from './layers.ts'
+import { tarEntry } from './tar.ts'
 
 const END_OF_TAR = 1024
 // What deflate makes of Content, measured.
@@ -48,11 +49,10 @@ async function bigLayer(file: string, number: number, bytes: number): Promise<La
   async function* tar(): AsyncGenerator<Buffer> {
     const content = new Content(number + 1)
     for (let index = 0, total = 0; total < bytes * RATIO; index++) {
-      const entry = await tarOf([
-        { name: `data/layer${number}/${index >> 8}/file${index}`, content: content.next() },
-      ])
+      const name = `data/layer${number}/${index >> 8}/file${index}`
+      const entry = tarEntry({ name, content: content.next() })
       total += entry.length
-      yield hashed(entry.subarray(0, -END_OF_TAR))
+      yield hashed(entry)
     }
     yield hashed(Buffer.alloc(END_OF_TAR))
   }

@@ -2,15 +2,8 @@ import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { posix } from 'node:path'
 import { runtimeFilesOf } from './elf.ts'
-import {
-  type Blob,
-  blobOf,
-  type Compression,
-  type Layer,
-  type LayerEntry,
-  layerOf,
-  type ManifestFormat,
-} from './layers.ts'
+import { type Blob, blobOf, type Compression, type Layer, layerOf, type ManifestFormat } from './layers.ts'
+import type { TarFixture } from './tar.ts'
 
 /** An image, or an index of images, as a registry holds it. */
 export type TestImage = {
@@ -45,15 +38,14 @@ export type ImageOptions = {
 
 export type BusyboxOptions = ImageOptions & {
   /** Text, bytes or a whole entry by absolute path; they make one further layer. */
-  readonly files?: Readonly<Record<string, string | Buffer | Omit<LayerEntry, 'name'>>>
+  readonly files?: Readonly<Record<string, string | Buffer | Omit<TarFixture, 'name'>>>
   /** Layers above the base, lowest first. */
-  readonly extraLayers?: ReadonlyArray<Layer | readonly LayerEntry[]>
+  readonly extraLayers?: ReadonlyArray<Layer | readonly TarFixture[]>
   /** Of every layer that isn't given ready-made; default gzip. */
   readonly compression?: Compression
 }
 
-export const hostArchitecture: string =
-  { x64: 'amd64', arm64: 'arm64' }[process.arch as string] ?? process.arch
+const hostArchitecture: string = { x64: 'amd64', arm64: 'arm64' }[process.arch as string] ?? process.arch
 
 const MEDIA_TYPES = {
   oci: {
@@ -166,7 +158,7 @@ function configOf(layers: readonly Layer[], options: ImageOptions): unknown {
   }
 }
 
-function entriesOf(files: NonNullable<BusyboxOptions['files']>): LayerEntry[] {
+function entriesOf(files: NonNullable<BusyboxOptions['files']>): TarFixture[] {
   return Object.entries(files)
     .sort(([a], [b]) => (a < b ? -1 : 1))
     .map(([path, file]) => {
@@ -179,7 +171,7 @@ function entriesOf(files: NonNullable<BusyboxOptions['files']>): LayerEntry[] {
 const baseLayers = new Map<Compression, Promise<Layer>>()
 
 /** The layer of `busyboxImage`, made once per process. */
-export function busyboxLayer(compression: Compression = 'gzip'): Promise<Layer> {
+function busyboxLayer(compression: Compression = 'gzip'): Promise<Layer> {
   let layer = baseLayers.get(compression)
   if (layer === undefined) {
     layer = layerOf(busyboxEntries(), compression)
@@ -206,7 +198,8 @@ nogroup:x:65533:
 `
 
 // Debian's busybox is built without these two.
-const PGREP = `#!/bin/sh
+const SCRIPTS: Readonly<Record<string, string>> = {
+  'usr/bin/pgrep': `#!/bin/sh
 # pgrep NAME: ids of the processes whose command name contains NAME. Zombies do not count.
 found=1
 for dir in /proc/[0-9]*; do
@@ -217,55 +210,54 @@ for dir in /proc/[0-9]*; do
   esac
 done
 exit $found
-`
-const IPCS = `#!/bin/sh
+`,
+  'usr/bin/ipcs': `#!/bin/sh
 # ipcs [-m]: the shared memory segments of this IPC namespace.
 cat /proc/sysvipc/shm
-`
+`,
+}
 
 /**
  * The dynamic busybox with its ELF loader and libraries: the static build runs applets without looking at PATH.
  * Applets are hard links, since masking a symlinked /bin/ls would mask busybox itself.
  */
-function busyboxEntries(): LayerEntry[] {
+function busyboxEntries(): TarFixture[] {
   const applets = execFileSync(BUSYBOX, ['--list-full'], { encoding: 'utf8' }).split('\n')
-  const links = applets.filter(path => path !== '' && path !== 'bin/busybox')
+  const links = applets.filter(path => path !== '' && path !== 'bin/busybox' && !(path in SCRIPTS))
   const libraries = runtimeFilesOf(BUSYBOX).map(path => posix.relative('/', path))
 
-  const entries = new Map<string, LayerEntry>()
-  const add = (entry: LayerEntry) => entries.set(entry.name, entry)
-  const directories = [
-    'bin',
-    'dev',
-    'etc',
-    'home',
-    'proc',
-    'root',
-    'run',
-    'sbin',
-    'sys',
-    'usr/bin',
-    'usr/sbin',
-    'var/log',
-    'var/run',
-    'var/www',
-  ]
-  for (const path of [...directories, ...[...links, ...libraries].map(posix.dirname)]) {
+  const directories = new Set<string>()
+  for (const path of [...DIRECTORIES, ...[...links, ...libraries].map(posix.dirname)]) {
     for (let directory = path; directory !== '.'; directory = posix.dirname(directory))
-      add({ name: directory })
+      directories.add(directory)
   }
-  add({ name: 'root', mode: 0o700 })
-  add({ name: 'tmp', mode: 0o1777 })
-  add({ name: 'etc/passwd', content: PASSWD })
-  add({ name: 'etc/group', content: GROUP })
-  add({ name: 'usr/bin/pgrep', content: PGREP, mode: 0o755 })
-  add({ name: 'usr/bin/ipcs', content: IPCS, mode: 0o755 })
-  for (const path of libraries) add({ name: path, content: readFileSync(`/${path}`), mode: 0o755 })
-  // A hard link's target comes before it: busybox sorts before the applets of /bin only if it is added by hand.
-  const busybox: LayerEntry = { name: 'bin/busybox', content: readFileSync(BUSYBOX), mode: 0o755 }
-  for (const path of links) if (!entries.has(path)) add({ name: path, link: 'bin/busybox', mode: 0o755 })
-
-  const sorted = [...entries.values()].sort((a, b) => (a.name < b.name ? -1 : 1))
-  const first = sorted.findIndex(entry => entry.name === 'bin')
-  return [...sorted.slice(0, first + 1), busybox, ...sorted.slice(first + 1)]
+  const file = (name: string, content: string | Buffer, mode: number): TarFixture => ({ name, content, mode })
+  const byName = (a: string, b: string) => (a < b ? -1 : 1)
+  return [
+    ...[...directories].sort(byName).map(name => ({ name: `${name}/` })),
+    { name: 'root/', mode: 0o700 },
+    { name: 'tmp/', mode: 0o1777 },
+    file('etc/passwd', PASSWD, 0o644),
+    file('etc/group', GROUP, 0o644),
+    ...libraries.map(path => file(path, readFileSync(`/${path}`), 0o755)),
+    file('bin/busybox', readFileSync(BUSYBOX), 0o755),
+    ...links.sort(byName).map(name => ({ name, link: 'bin/busybox', mode: 0o755 })),
+    ...Object.entries(SCRIPTS).map(([path, text]) => file(path, text, 0o755)),
+  ]
 }
+
+const DIRECTORIES = [
+  'bin',
+  'dev',
+  'etc',
+  'home',
+  'proc',
+  'run',
+  'sbin',
+  'sys',
+  'usr/bin',
+  'usr/sbin',
+  'var/log',
+  'var/run',
+  'var/www',
+]
