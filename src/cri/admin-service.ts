@@ -1,5 +1,4 @@
 import { sleep } from '../base/clock.ts'
-import type { PullProgress } from '../images/pull-image.ts'
 import type { CurrentStep, TimelineEntry } from '../observe/timeline.ts'
 import { Credentials } from '../registry/credentials.ts'
 import type { CallContext, Calls } from './call.ts'
@@ -10,7 +9,7 @@ import type { PullRequest__Output } from './generated/berth/admin/v1/PullRequest
 import type { PullResponse } from './generated/berth/admin/v1/PullResponse.ts'
 import type { TimelineEntry as WireEntry } from './generated/berth/admin/v1/TimelineEntry.ts'
 import type { TimelineResponse } from './generated/berth/admin/v1/TimelineResponse.ts'
-import type { Images } from './services.ts'
+import type { Images, PullProgress } from './services.ts'
 
 export type PodTimeline = {
   readonly podId: string

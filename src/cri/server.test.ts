@@ -1,70 +1,14 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { statSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:net'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { type TestContext, test } from 'node:test'
+import { test } from 'node:test'
 import { Client, credentials, Metadata, status } from '@grpc/grpc-js'
-import { fakeServices, protoDir, RecordedCalls, sampleContainer, samplePod } from '../../test/support/cri.ts'
+import { fakeServices, protoDir, sampleContainer, samplePod } from '../../test/support/cri.ts'
+import { listen, serve, temporaryDir } from '../../test/support/cri-server.ts'
 import { dict } from '../base/dict.ts'
-import type { AdminBackend } from './admin-service.ts'
 import { BerthClient } from './client.ts'
 import { loadServices } from './proto.ts'
-import { CriServer, type CriServerOptions } from './server.ts'
-
-const admin: AdminBackend = {
-  timeline: () => ({ podId: 'a', podName: 'default/web', entries: [] }),
-  status: () => ({
-    version: '1.2.3',
-    pid: 1,
-    startedAt: 2n,
-    socket: '',
-    root: '',
-    pods: {},
-    containers: {},
-    images: 0,
-    imageBytes: 0n,
-    conditions: [],
-    handlers: [],
-    warnings: [],
-    memory: 0,
-  }),
-}
-
-type Node = { readonly path: string; readonly server: CriServer; readonly recorded: RecordedCalls }
-
-function temporaryDir(context: TestContext): string {
-  const dir = mkdtempSync(join(tmpdir(), 'berth-cri-'))
-  context.after(() => rmSync(dir, { recursive: true, force: true }))
-  return dir
-}
-
-async function listen(context: TestContext, changes: Partial<CriServerOptions> = {}): Promise<Node> {
-  const recorded = new RecordedCalls()
-  const path = changes.socketPath ?? join(temporaryDir(context), 'berth.sock')
-  const server = new CriServer({
-    services: fakeServices(),
-    admin,
-    log: recorded.log,
-    metrics: recorded,
-    protoDir,
-    socketPath: path,
-    socketMode: 0o660,
-    peerOf: () => ({ pid: 1, uid: process.getuid!(), gid: 0 }),
-    ...changes,
-  })
-  context.after(() => server.close(0))
-  await server.listen()
-  return { path, server, recorded }
-}
-
-async function serve(context: TestContext, changes: Partial<CriServerOptions> = {}) {
-  const node = await listen(context, changes)
-  node.server.open()
-  const client = await BerthClient.connect(node.path, protoDir, { timeoutMs: 5000 })
-  context.after(() => client[Symbol.dispose]())
-  return { ...node, client }
-}
 
 test('a message of 15 MiB passes in both directions, one of 17 MiB in none', async context => {
   const text = 'x'.repeat(15 * 2 ** 20)

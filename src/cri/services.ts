@@ -2,8 +2,6 @@ import type { Dict } from '../base/dict.ts'
 import type { Digest } from '../base/digest.ts'
 import type { ContainerEvent } from '../containers/container-events.ts'
 import type { ContainerState, ContainerStatus, PodState, PodStatus } from '../containers/container-state.ts'
-import type { ContainerStats, PodStats } from '../containers/stats.ts'
-import type { PullProgress } from '../images/pull-image.ts'
 import type { Container, ContainerConfig } from '../model/container.ts'
 import type { Image } from '../model/image.ts'
 import type { Pod, PodConfig } from '../model/pod.ts'
@@ -11,6 +9,7 @@ import type { LinuxResources } from '../model/security.ts'
 import type { NetworkStatus } from '../network/network.ts'
 import type { Credentials } from '../registry/credentials.ts'
 import type { CgroupDriver } from './convert/pod-config.ts'
+import type { ContainerStats, DiskUsage, PodStats } from './usage.ts'
 
 /*
  * What the calls of the interface need from the rest of the daemon. An id may be a unique prefix. A signal says that
@@ -70,6 +69,16 @@ export interface Containers {
 
 export type ExecOutput = { readonly stdout: Buffer; readonly stderr: Buffer; readonly exitCode: number }
 
+export type PullProgress = {
+  /** In the image's order, lowest first; sizes in bytes, compressed. */
+  readonly layers: ReadonlyArray<{
+    readonly digest: string
+    readonly state: 'waiting' | 'downloading' | 'unpacking' | 'done' | 'exists'
+    readonly bytes: number
+    readonly total: number
+  }>
+}
+
 export interface Images {
   /** @returns the image's id */
   pull(
@@ -85,13 +94,8 @@ export interface Images {
   inspect(
     reference: string,
   ): { readonly config: unknown; readonly chainId: string; readonly manifestDigest: string } | undefined
-  /** Of the file system that holds images and containers; `timestamp` in ns. */
-  fsUsage(): {
-    readonly timestamp: bigint
-    readonly mountpoint: string
-    readonly usedBytes: bigint
-    readonly inodesUsed: bigint
-  }
+  /** Of the file system that holds images and containers. */
+  fsUsage(): DiskUsage
 }
 
 export interface Events {

@@ -3,7 +3,7 @@ import type { Image } from '../../model/image.ts'
 import type { FilesystemUsage } from '../generated/runtime/v1/FilesystemUsage.ts'
 import type { Image as WireImage } from '../generated/runtime/v1/Image.ts'
 import type { ImageSpec__Output } from '../generated/runtime/v1/ImageSpec.ts'
-import type { Images } from '../services.ts'
+import type { DiskUsage } from '../usage.ts'
 import { nonEmptyLine, present } from './fields.ts'
 
 export function toImageReference(spec: ImageSpec__Output | null): string {
@@ -37,7 +37,7 @@ function readUser(user: string): { uid?: number; username: string } {
   }
 }
 
-export function fromFsUsage(usage: ReturnType<Images['fsUsage']>): FilesystemUsage {
+export function fromFsUsage(usage: DiskUsage): FilesystemUsage {
   return {
     timestamp: String(usage.timestamp),
     fs_id: { mountpoint: usage.mountpoint },

@@ -1,18 +1,23 @@
+import type { ContainerStats as WireContainerStats } from '../generated/runtime/v1/ContainerStats.ts'
+import type { CpuUsage as WireCpu } from '../generated/runtime/v1/CpuUsage.ts'
+import type { IoUsage as WireIo } from '../generated/runtime/v1/IoUsage.ts'
+import type { MemoryUsage as WireMemory } from '../generated/runtime/v1/MemoryUsage.ts'
+import type { NetworkInterfaceUsage } from '../generated/runtime/v1/NetworkInterfaceUsage.ts'
+import type { NetworkUsage } from '../generated/runtime/v1/NetworkUsage.ts'
+import type { PodSandboxStats } from '../generated/runtime/v1/PodSandboxStats.ts'
+import type { PsiData } from '../generated/runtime/v1/PsiData.ts'
+import type { PsiStats } from '../generated/runtime/v1/PsiStats.ts'
+import type { SwapUsage as WireSwap } from '../generated/runtime/v1/SwapUsage.ts'
 import type {
   ContainerStats,
   CpuUsage,
   InterfaceUsage,
+  IoUsage,
   MemoryUsage,
   PodStats,
   Psi,
-} from '../../containers/stats.ts'
-import type { ContainerStats as WireContainerStats } from '../generated/runtime/v1/ContainerStats.ts'
-import type { CpuUsage as WireCpu } from '../generated/runtime/v1/CpuUsage.ts'
-import type { MemoryUsage as WireMemory } from '../generated/runtime/v1/MemoryUsage.ts'
-import type { NetworkInterfaceUsage } from '../generated/runtime/v1/NetworkInterfaceUsage.ts'
-import type { PodSandboxStats } from '../generated/runtime/v1/PodSandboxStats.ts'
-import type { PsiData } from '../generated/runtime/v1/PsiData.ts'
-import type { PsiStats } from '../generated/runtime/v1/PsiStats.ts'
+  SwapUsage,
+} from '../usage.ts'
 import { fromFsUsage } from './images.ts'
 import { fromPodMetadata } from './pods.ts'
 
@@ -29,15 +34,8 @@ export function fromContainerStats(stats: ContainerStats): WireContainerStats {
     cpu: cpu === undefined ? null : fromCpu(cpu),
     memory: memory === undefined ? null : fromMemory(memory),
     writable_layer: fromFsUsage(stats.writable),
-    swap:
-      swap === undefined
-        ? null
-        : {
-            timestamp: String(swap.timestamp),
-            swap_available_bytes: fromNumber(swap.available),
-            swap_usage_bytes: fromNumber(swap.usage),
-          },
-    io: io === undefined ? null : { timestamp: String(io.timestamp), psi: fromPsi(io.psi) },
+    swap: swap === undefined ? null : fromSwap(swap),
+    io: io === undefined ? null : fromIo(io),
   }
 }
 
@@ -49,17 +47,10 @@ export function fromPodStats(stats: PodStats): PodSandboxStats {
     linux: {
       cpu: cpu === undefined ? null : fromCpu(cpu),
       memory: memory === undefined ? null : fromMemory(memory),
-      network:
-        network === undefined
-          ? null
-          : {
-              timestamp: String(network.timestamp),
-              default_interface: fromInterface(network.defaultInterface),
-              interfaces: network.interfaces.map(fromInterface),
-            },
+      network: network === undefined ? null : fromNetwork(network),
       process: { timestamp: String(stats.timestamp), process_count: fromNumber(stats.processCount) },
       containers: stats.containers.map(fromContainerStats),
-      io: io === undefined ? null : { timestamp: String(io.timestamp), psi: fromPsi(io.psi) },
+      io: io === undefined ? null : fromIo(io),
     },
   }
 }
@@ -83,6 +74,26 @@ function fromMemory(memory: MemoryUsage): WireMemory {
     page_faults: fromNumber(memory.pageFaults),
     major_page_faults: fromNumber(memory.majorPageFaults),
     psi: fromPsi(memory.psi),
+  }
+}
+
+function fromSwap(swap: SwapUsage): WireSwap {
+  return {
+    timestamp: String(swap.timestamp),
+    swap_available_bytes: fromNumber(swap.available),
+    swap_usage_bytes: fromNumber(swap.usage),
+  }
+}
+
+function fromIo(io: IoUsage): WireIo {
+  return { timestamp: String(io.timestamp), psi: fromPsi(io.psi) }
+}
+
+function fromNetwork(network: NonNullable<PodStats['network']>): NetworkUsage {
+  return {
+    timestamp: String(network.timestamp),
+    default_interface: fromInterface(network.defaultInterface),
+    interfaces: network.interfaces.map(fromInterface),
   }
 }
 

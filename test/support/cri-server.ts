@@ -1,0 +1,71 @@
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import type { AdminBackend } from '../../src/cri/admin-service.ts'
+import { BerthClient } from '../../src/cri/client.ts'
+import { CriServer, type CriServerOptions } from '../../src/cri/server.ts'
+import { fakeServices, protoDir, RecordedCalls } from './cri.ts'
+
+const admin: AdminBackend = {
+  timeline: () => ({ podId: 'a', podName: 'default/web', entries: [] }),
+  status: () => ({
+    version: '1.2.3',
+    pid: 1,
+    startedAt: 2n,
+    socket: '',
+    root: '',
+    pods: {},
+    containers: {},
+    images: 0,
+    imageBytes: 0n,
+    conditions: [],
+    handlers: [],
+    warnings: [],
+    memory: 0,
+  }),
+}
+
+export type TestServer = {
+  readonly path: string
+  readonly server: CriServer
+  readonly recorded: RecordedCalls
+}
+
+export function temporaryDir(context: TestContext): string {
+  const dir = mkdtempSync(join(tmpdir(), 'berth-cri-'))
+  context.after(() => rmSync(dir, { recursive: true, force: true }))
+  return dir
+}
+
+/** A server on a socket of its own, in recovery. */
+export async function listen(
+  context: TestContext,
+  changes: Partial<CriServerOptions> = {},
+): Promise<TestServer> {
+  const recorded = new RecordedCalls()
+  const path = changes.socketPath ?? join(temporaryDir(context), 'berth.sock')
+  const server = new CriServer({
+    services: fakeServices(),
+    admin,
+    log: recorded.log,
+    metrics: recorded,
+    protoDir,
+    socketPath: path,
+    socketMode: 0o660,
+    peerOf: () => ({ pid: 1, uid: process.getuid!(), gid: 0 }),
+    ...changes,
+  })
+  context.after(() => server.close(0))
+  await server.listen()
+  return { path, server, recorded }
+}
+
+/** An open server and a client of it. */
+export async function serve(context: TestContext, changes: Partial<CriServerOptions> = {}) {
+  const node = await listen(context, changes)
+  node.server.open()
+  const client = await BerthClient.connect(node.path, protoDir, { timeoutMs: 30_000 })
+  context.after(() => client[Symbol.dispose]())
+  return { ...node, client }
+}
