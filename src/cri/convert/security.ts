@@ -58,10 +58,7 @@ function toUserNamespace(field: string, wire: UserNamespace__Output): UserNamesp
   for (const [name, mappings] of Object.entries({ uids, gids })) {
     const expected = mode === 'node' ? 0 : 1
     if (mappings.length !== expected) {
-      throw invalid(
-        `${field}.${name}`,
-        `mode ${wire.mode} needs ${expected} mappings, got ${mappings.length}`,
-      )
+      throw invalid(`${field}.${name}`, `mode ${wire.mode} takes ${expected} of them, got ${mappings.length}`)
     }
     if (mappings.some(mapping => mapping.containerId !== 0)) {
       throw invalid(`${field}.${name}[0].container_id`, 'must be 0: root has to be mapped')
