@@ -69,3 +69,9 @@ export async function serve(context: TestContext, changes: Partial<CriServerOpti
   context.after(() => client[Symbol.dispose]())
   return { ...node, client }
 }
+
+export async function collect<T>(messages: AsyncIterable<T>): Promise<T[]> {
+  const all: T[] = []
+  for await (const message of messages) all.push(message)
+  return all
+}
