@@ -8,6 +8,7 @@ import { clamped, each, withoutNul } from './convert/fields.ts'
 import { toContainerFilter } from './convert/filters.ts'
 import { toInfo } from './convert/info.ts'
 import { toResources } from './convert/resources.ts'
+import { once } from './encode-once.ts'
 import type { Container as WireContainer } from './generated/runtime/v1/Container.ts'
 import type { RuntimeServiceHandlers } from './generated/runtime/v1/RuntimeService.ts'
 import type { Containers } from './services.ts'
@@ -105,6 +106,8 @@ export function containerCalls(calls: Calls, containers: Containers): ContainerC
   }
 }
 
+const shownContainer = once(fromContainer)
+
 function fromContainers(containers: readonly Container[]): WireContainer[] {
-  return containers.map(fromContainer).filter(container => container !== undefined)
+  return containers.map(shownContainer).filter(container => container !== undefined)
 }

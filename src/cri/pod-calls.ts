@@ -8,6 +8,7 @@ import { toInfo } from './convert/info.ts'
 import { toPodConfig } from './convert/pod-config.ts'
 import { fromPod, fromPodStatus } from './convert/pods.ts'
 import { toResources } from './convert/resources.ts'
+import { once } from './encode-once.ts'
 import type { ContainerEventResponse } from './generated/runtime/v1/ContainerEventResponse.ts'
 import type { ContainerEventType } from './generated/runtime/v1/ContainerEventType.ts'
 import type { PodSandbox } from './generated/runtime/v1/PodSandbox.ts'
@@ -71,8 +72,10 @@ export function podCalls(calls: Calls, { pods, events, node }: CriServices): Pod
   }
 }
 
+const shownPod = once(fromPod)
+
 function fromPods(pods: readonly Pod[]): PodSandbox[] {
-  return pods.map(fromPod).filter(pod => pod !== undefined)
+  return pods.map(shownPod).filter(pod => pod !== undefined)
 }
 
 function fromWholeStatus(status: PodStatus): PodSandboxStatusResponse {

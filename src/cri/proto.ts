@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 import { loadPackageDefinition } from '@grpc/grpc-js'
 import { loadSync } from '@grpc/proto-loader'
+import { withItemsEncodedOnce } from './encode-once.ts'
 import type { ProtoGrpcType as AdminProto } from './generated/admin.ts'
 import type { ProtoGrpcType as CriProto } from './generated/api.ts'
 import type { AdminDefinition } from './generated/berth/admin/v1/Admin.ts'
@@ -37,8 +38,13 @@ function parse(protoDir: string): ServiceDefinitions {
     oneofs: true,
   })
   const grpc = loadPackageDefinition(definition) as unknown as CriProto & AdminProto
+  const runtime = grpc.runtime.v1.RuntimeService.service
   return {
-    runtime: grpc.runtime.v1.RuntimeService.service,
+    runtime: {
+      ...runtime,
+      ListPodSandbox: withItemsEncodedOnce(runtime.ListPodSandbox, 'items'),
+      ListContainers: withItemsEncodedOnce(runtime.ListContainers, 'containers'),
+    },
     image: grpc.runtime.v1.ImageService.service,
     admin: grpc.berth.admin.v1.Admin.service,
   }
