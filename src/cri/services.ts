@@ -6,10 +6,10 @@ import type { Container, ContainerConfig } from '../model/container.ts'
 import type { Image } from '../model/image.ts'
 import type { Pod, PodConfig } from '../model/pod.ts'
 import type { LinuxResources } from '../model/security.ts'
+import type { ContainerStats, DiskUsage, PodStats } from '../model/usage.ts'
 import type { NetworkStatus } from '../network/network.ts'
 import type { Credentials } from '../registry/credentials.ts'
 import type { CgroupDriver } from './convert/pod-config.ts'
-import type { ContainerStats, DiskUsage, PodStats } from './usage.ts'
 
 /*
  * What the calls of the interface need from the rest of the daemon. An id may be a unique prefix. A signal says that

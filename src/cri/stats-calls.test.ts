@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { fakeServices, sampleContainer, samplePod } from '../../test/support/cri.ts'
 import { collect, serve } from '../../test/support/cri-server.ts'
-import type { ContainerStats, PodStats } from './usage.ts'
+import type { ContainerStats, PodStats } from '../model/usage.ts'
 
 const pod = samplePod()
 const container = sampleContainer()

@@ -1,9 +1,9 @@
 import { parseImageUser } from '../../containers/spec/user.ts'
 import type { Image } from '../../model/image.ts'
+import type { DiskUsage } from '../../model/usage.ts'
 import type { FilesystemUsage } from '../generated/runtime/v1/FilesystemUsage.ts'
 import type { Image as WireImage } from '../generated/runtime/v1/Image.ts'
 import type { ImageSpec__Output } from '../generated/runtime/v1/ImageSpec.ts'
-import type { DiskUsage } from '../usage.ts'
 import { nonEmptyLine, present } from './fields.ts'
 
 export function toImageReference(spec: ImageSpec__Output | null): string {

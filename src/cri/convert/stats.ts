@@ -1,3 +1,13 @@
+import type {
+  ContainerStats,
+  CpuUsage,
+  InterfaceUsage,
+  IoUsage,
+  MemoryUsage,
+  PodStats,
+  Psi,
+  SwapUsage,
+} from '../../model/usage.ts'
 import type { ContainerStats as WireContainerStats } from '../generated/runtime/v1/ContainerStats.ts'
 import type { CpuUsage as WireCpu } from '../generated/runtime/v1/CpuUsage.ts'
 import type { IoUsage as WireIo } from '../generated/runtime/v1/IoUsage.ts'
@@ -8,16 +18,6 @@ import type { PodSandboxStats } from '../generated/runtime/v1/PodSandboxStats.ts
 import type { PsiData } from '../generated/runtime/v1/PsiData.ts'
 import type { PsiStats } from '../generated/runtime/v1/PsiStats.ts'
 import type { SwapUsage as WireSwap } from '../generated/runtime/v1/SwapUsage.ts'
-import type {
-  ContainerStats,
-  CpuUsage,
-  InterfaceUsage,
-  IoUsage,
-  MemoryUsage,
-  PodStats,
-  Psi,
-  SwapUsage,
-} from '../usage.ts'
 import { fromFsUsage } from './images.ts'
 import { fromPodMetadata } from './pods.ts'
 
