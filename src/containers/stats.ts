@@ -21,7 +21,7 @@ export type ContainerStatsOptions = {
 /** A container's figures and its number of processes, for the sum of its pod. */
 export type ContainerReading = { readonly stats: ContainerStats; readonly processes: bigint }
 
-const WITH_PROCESSES: ReadonlySet<ContainerPhase> = new Set(['created', 'starting', 'running', 'unknown'])
+const WITH_PROCESSES: ReadonlySet<ContainerPhase> = new Set(['created', 'running', 'unknown'])
 
 // 16 × 0.15 ms: what a long list may hold up other calls.
 const READINGS_PER_TURN = 16
