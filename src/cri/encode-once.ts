@@ -1,6 +1,6 @@
 import type { MethodDefinition } from '@grpc/proto-loader'
 
-/**
+/*
  * The lists that kubelet reads every second hardly change between two calls. Objects of the model are never changed
  * but replaced, so what was made of one stays right as long as it exists: its message, and the message's bytes.
  */
