@@ -1,0 +1,260 @@
+import { dirname } from 'node:path'
+import { nowNs } from '../base/clock.ts'
+import { type Digest, isDigest } from '../base/digest.ts'
+import { BerthError, isCode, messageOf } from '../base/errors.ts'
+import { SingleFlight } from '../base/single-flight.ts'
+import type { Image } from '../model/image.ts'
+import type { Log } from '../observe/log.ts'
+import type { Credentials } from '../registry/credentials.ts'
+import { nodePlatform, type Platform } from '../registry/platform.ts'
+import type { Registry } from '../registry/registry.ts'
+import type { Database } from '../state/database.ts'
+import type { Snapshots, UnpackLimits } from '../storage/snapshots.ts'
+import { collectLayers } from './collect-layers.ts'
+import { ImageIndex } from './image-index.ts'
+import { LayerLeases } from './layer-leases.ts'
+import { LayerStore } from './layer-store.ts'
+import { pinnedBy } from './pinned-names.ts'
+import { type PulledImage, pullImage } from './pull-image.ts'
+import { type PullPlan, type PullProgress, reportProgress } from './pull-progress.ts'
+import { recoverLayers } from './recover-layers.ts'
+
+/** kubelet tries a failed pull again after at most five minutes. */
+const KEEP_FOR_RETRY_MS = 10 * 60_000
+
+export type ImageServiceOptions = {
+  readonly db: Database
+  readonly registry: Registry
+  readonly snapshots: Snapshots
+  readonly log: Log
+  readonly limits: UnpackLimits
+  /** Layers that are downloaded at the same time, over all pulls. */
+  readonly maxParallelDownloads: number
+  /** Names that kubelet must not collect: whole ones, `start*` or `*part*`. */
+  readonly pinnedImages: readonly string[]
+  /** Default: what containers on this node run. */
+  readonly platform?: Platform
+}
+
+type RunningPull = { plan?: PullPlan }
+
+/** The images of the node. Reads are answered from memory. */
+export class ImageService {
+  readonly #options: ImageServiceOptions
+  readonly #platform: Platform
+  readonly #leases = new LayerLeases()
+  readonly #index: ImageIndex
+  readonly #layers: LayerStore
+  readonly #pulls = new SingleFlight<PulledImage>('last-waiter')
+  readonly #running = new Map<string, RunningPull>()
+  readonly #closing = new AbortController()
+  #retryTimer: NodeJS.Timeout | undefined
+
+  constructor(options: ImageServiceOptions) {
+    const { db, snapshots, limits, maxParallelDownloads, pinnedImages } = options
+    this.#options = options
+    this.#platform = options.platform ?? nodePlatform()
+    this.#index = new ImageIndex(db.read.images.all(), pinnedBy(pinnedImages))
+    this.#layers = new LayerStore({ db, snapshots, leases: this.#leases, limits, maxParallelDownloads })
+  }
+
+  /**
+   * Who asks for the same name with the same credentials meanwhile gets the same outcome. When every caller has left,
+   * the pull is broken off; what it has committed is kept a while for the next try.
+   *
+   * @param reference a name; short ones are looked up as registries.conf says
+   * @param onProgress called at most ten times a second
+   * @returns the image's id
+   * @throws BerthError invalid for a malformed name; not-found, unknown, cancelled
+   */
+  async pull(
+    reference: string,
+    credentials: Credentials | undefined,
+    signal: AbortSignal,
+    onProgress?: (progress: PullProgress) => void,
+  ): Promise<Digest> {
+    if (this.#closing.signal.aborted) throw stopping()
+    const key = JSON.stringify([reference, credentials?.server, credentials?.fingerprint])
+    const endReport =
+      onProgress && reportProgress(this.#layers, () => this.#running.get(key)?.plan, onProgress)
+    let pulled: PulledImage | undefined
+    try {
+      pulled = await this.#pulls.run(key, signal, inner => this.#pull(key, reference, credentials, inner))
+      return pulled.id
+    } finally {
+      endReport?.(pulled?.plan)
+    }
+  }
+
+  /** '' lists all, oldest first; anything else at most the one image it means. */
+  list(reference: string): Image[] {
+    if (reference === '') return this.#index.all()
+    const image = this.resolve(reference)
+    return image === undefined ? [] : [image]
+  }
+
+  status(reference: string): Image | undefined {
+    return this.resolve(reference)
+  }
+
+  /**
+   * What is here under an id (with or without `sha256:`), a name with or without tag or digest, or the beginning of
+   * exactly one id. The same object for each of them, until the image's names change.
+   */
+  resolve(reference: string): Image | undefined {
+    const hex = reference.startsWith('sha256:') ? reference.slice('sha256:'.length) : reference
+    const id = `sha256:${hex}`
+    if (isDigest(id)) return this.#index.get(id)
+    return this.#named(reference) ?? this.#index.withPrefix(hex)
+  }
+
+  /** Removes the image with all its names; unknown ones are no error. Containers keep what they stand on. */
+  async remove(reference: string): Promise<void> {
+    const image = this.resolve(reference)
+    if (image === undefined) return
+    this.#forget([image])
+    this.#options.log.info({ imageId: image.id, names: image.repoTags }, 'image removed')
+    await this.collect()
+  }
+
+  /** Details for tools; `config` is the registry's document. */
+  inspect(
+    reference: string,
+  ): { readonly config: unknown; readonly chainId: string; readonly manifestDigest: string } | undefined {
+    const image = this.resolve(reference)
+    if (image === undefined) return undefined
+    const { images } = this.#options.db.read
+    return {
+      config: JSON.parse(String(images.rawConfig(image.id))),
+      chainId: image.topLayer ?? '',
+      manifestDigest: images.manifests(image.id)[0]?.digest ?? '',
+    }
+  }
+
+  /** Absolute directories, topmost first. */
+  layersOf(image: Image): string[] {
+    return this.#layers.pathsOf(image.topLayer)
+  }
+
+  /** Bytes and inodes of the layers, from their rows, and a directory on their file system; time in ns. */
+  fsUsage(): {
+    readonly timestamp: bigint
+    readonly mountpoint: string
+    readonly usedBytes: bigint
+    readonly inodesUsed: bigint
+  } {
+    const { db, snapshots } = this.#options
+    const { size, inodes } = db.read.layers.totals()
+    return {
+      timestamp: nowNs(),
+      mountpoint: dirname(snapshots.layerPath('0')),
+      usedBytes: BigInt(size),
+      inodesUsed: BigInt(inodes),
+    }
+  }
+
+  /** Deletes the layers that no image, container or pull needs; their files go in the background. */
+  async collect(): Promise<void> {
+    collectLayers(this.#options, this.#leases)
+  }
+
+  /** Once, at start, before anything else. */
+  async recover(): Promise<void> {
+    const lost = await recoverLayers(this.#options, this.#index.all())
+    for (const image of lost) {
+      this.#options.log.warn(
+        { imageId: image.id, names: image.repoTags },
+        'an image with missing layers is forgotten; it will be pulled again when it is needed',
+      )
+    }
+    this.#forget(lost)
+    // What a pull had committed when the daemon ended: whoever wanted it will ask again.
+    this.#keepForRetry(this.#options.db.read.layers.unused().map(layer => layer.chainId))
+  }
+
+  /** Breaks off the running pulls and waits until nothing of them is left. */
+  async close(): Promise<void> {
+    this.#closing.abort(stopping())
+    clearTimeout(this.#retryTimer)
+    await this.#pulls.settled()
+    await this.#layers.settled()
+    clearTimeout(this.#retryTimer)
+  }
+
+  async #pull(
+    key: string,
+    reference: string,
+    credentials: Credentials | undefined,
+    signal: AbortSignal,
+  ): Promise<PulledImage> {
+    const { db, registry, log } = this.#options
+    const context = {
+      db,
+      registry,
+      log,
+      index: this.#index,
+      layers: this.#layers,
+      leases: this.#leases,
+      platform: this.#platform,
+      keepForRetry: (ids: readonly Digest[]) => this.#keepForRetry(ids),
+    }
+    const running: RunningPull = {}
+    this.#running.set(key, running)
+    try {
+      const either = AbortSignal.any([signal, this.#closing.signal])
+      return await pullImage(context, reference, credentials, either, plan => {
+        running.plan = plan
+      })
+    } catch (error) {
+      throw this.#closing.signal.aborted ? stopping() : error
+    } finally {
+      this.#running.delete(key)
+    }
+  }
+
+  /** The first meaning of a name that is here. */
+  #named(name: string): Image | undefined {
+    try {
+      for (const candidate of this.#options.registry.candidates(name)) {
+        const image = this.#index.named(`${candidate}`)
+        if (image !== undefined) return image
+      }
+    } catch (error) {
+      if (!isCode(error, 'invalid')) throw error // registries.conf cannot be read
+    }
+    return undefined
+  }
+
+  #forget(images: readonly Image[]): void {
+    if (images.length === 0) return
+    const { db } = this.#options
+    db.transact('images deleted', tx => {
+      for (const image of images) tx.images.delete(image.id)
+    })
+    for (const { id, topLayer } of images) {
+      this.#index.delete(id)
+      if (topLayer !== undefined) this.#leases.unkeep(db.read.layers.chain(topLayer).map(l => l.chainId))
+    }
+  }
+
+  #keepForRetry(chainIds: readonly Digest[]): void {
+    const committed = chainIds.filter(id => this.#layers.isCommitted(id))
+    if (committed.length === 0) return
+    this.#leases.keep(committed, KEEP_FOR_RETRY_MS)
+    clearTimeout(this.#retryTimer)
+    // A second later: the clocks differ by less. A later failure puts it off, which is no harm.
+    this.#retryTimer = setTimeout(() => this.#collectKept(), KEEP_FOR_RETRY_MS + 1000).unref()
+  }
+
+  #collectKept(): void {
+    try {
+      collectLayers(this.#options, this.#leases)
+    } catch (error) {
+      this.#options.log.warn({ error: messageOf(error) }, 'unused layers could not be deleted')
+    }
+  }
+}
+
+function stopping(): BerthError {
+  return new BerthError('unavailable', 'the daemon is stopping')
+}

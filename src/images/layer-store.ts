@@ -1,0 +1,186 @@
+import { existsSync } from 'node:fs'
+import { type Digest, hexOf } from '../base/digest.ts'
+import { Semaphore } from '../base/semaphore.ts'
+import { SingleFlight } from '../base/single-flight.ts'
+import type { Descriptor } from '../registry/manifest.ts'
+import type { Repository } from '../registry/registry.ts'
+import type { Database } from '../state/database.ts'
+import type { Snapshots, UnpackedLayer, UnpackLimits } from '../storage/snapshots.ts'
+import type { LayerLeases } from './layer-leases.ts'
+import { asPullError } from './pull-error.ts'
+
+/** One layer of an image that is being pulled. */
+export type PlannedLayer = {
+  readonly chainId: Digest
+  readonly diffId: Digest
+  /** The chain id below; undefined for the lowest layer. */
+  readonly parent?: Digest
+  readonly blob: Descriptor
+}
+
+/** Where the layers of one image come from. */
+export type LayerSource = {
+  /** For messages. */
+  readonly reference: string
+  readonly repository: Repository
+  /** Lowest first. */
+  readonly layers: readonly PlannedLayer[]
+}
+
+/** How far a layer is that is being fetched; bytes are compressed ones. */
+export type FetchState = { state: 'waiting' | 'downloading' | 'unpacking'; bytes: number }
+
+export type LayerStoreOptions = {
+  readonly db: Database
+  readonly snapshots: Snapshots
+  readonly leases: LayerLeases
+  readonly limits: UnpackLimits
+  /** Layers on their way at once, over all pulls. */
+  readonly maxParallelDownloads: number
+}
+
+/**
+ * Brings layers into the store. A layer, known by its chain id, is fetched once however many images ask for it, and
+ * unpacked without those below it; it is committed only after them. Whoever gives up leaves; when nobody is left, the
+ * layer is given up too.
+ */
+export class LayerStore {
+  readonly #options: LayerStoreOptions
+  readonly #slots: Semaphore
+  readonly #flights = new SingleFlight<void>('last-waiter')
+  readonly #states = new Map<Digest, FetchState>()
+
+  constructor(options: LayerStoreOptions) {
+    this.#options = options
+    this.#slots = new Semaphore('layer downloads', options.maxParallelDownloads)
+  }
+
+  /** Committed, and its directory is where it belongs. */
+  has(chainId: Digest): boolean {
+    const layer = this.#options.db.read.layers.get(chainId)
+    return layer !== undefined && existsSync(this.#options.snapshots.layerPath(layer.dir))
+  }
+
+  isCommitted(chainId: Digest): boolean {
+    return this.#options.db.read.layers.get(chainId) !== undefined
+  }
+
+  /** undefined when nobody is fetching it. */
+  stateOf(chainId: Digest): Readonly<FetchState> | undefined {
+    return this.#states.get(chainId)
+  }
+
+  /** Directories of a chain, topmost first. */
+  pathsOf(top: Digest | undefined): string[] {
+    if (top === undefined) return []
+    const { db, snapshots } = this.#options
+    return db.read.layers.chain(top).map(layer => snapshots.layerPath(layer.dir))
+  }
+
+  /** Returns when all layers are committed. @throws BerthError see asPullError */
+  async fetch(source: LayerSource, signal: AbortSignal): Promise<void> {
+    if (source.layers.every(layer => this.has(layer.chainId))) return
+    this.#options.snapshots.prepare()
+    await this.#ensure(source, source.layers.length - 1, signal)
+  }
+
+  /** Waits for what is being fetched, or cleaned up after. */
+  settled(): Promise<void> {
+    return this.#flights.settled()
+  }
+
+  async #ensure(source: LayerSource, index: number, signal: AbortSignal): Promise<void> {
+    const { chainId } = source.layers[index]!
+    for (let isRetry = false; ; isRetry = true) {
+      let isOurs = false
+      try {
+        return await this.#flights.run(chainId, signal, inner => {
+          isOurs = true
+          return this.#obtain(source, index, inner)
+        })
+      } catch (error) {
+        // What another pull could not get from its registry may be had from ours.
+        if (isOurs || isRetry || signal.aborted) throw error
+      }
+    }
+  }
+
+  /** The layer at `index` and, at the same time, those below it. */
+  async #obtain(source: LayerSource, index: number, signal: AbortSignal): Promise<void> {
+    const { leases, snapshots } = this.#options
+    const layer = source.layers[index]!
+    const release = leases.hold(source.layers.slice(0, index + 1).map(({ chainId }) => chainId))
+    const failed = new AbortController()
+    const either = AbortSignal.any([signal, failed.signal])
+    const below = index === 0 ? undefined : this.#ensure(source, index - 1, either)
+    const staging = snapshots.stagingPath(hexOf(layer.chainId))
+    const unpacking = this.has(layer.chainId) ? undefined : this.#unpack(source, layer, staging, either)
+    try {
+      const [unpacked] = await Promise.all([unpacking, below])
+      either.throwIfAborted()
+      if (unpacked !== undefined) await this.#commit(layer, staging, unpacked)
+    } catch (error) {
+      failed.abort(error)
+      await Promise.allSettled([unpacking, below])
+      this.#discard(staging)
+      throw asPullError(`${source.reference}: layer ${layer.blob.digest}`, error)
+    } finally {
+      this.#states.delete(layer.chainId)
+      release()
+    }
+  }
+
+  async #unpack(
+    { repository }: LayerSource,
+    { chainId, diffId, blob }: PlannedLayer,
+    staging: string,
+    signal: AbortSignal,
+  ): Promise<UnpackedLayer> {
+    const progress: FetchState = { state: 'waiting', bytes: 0 }
+    this.#states.set(chainId, progress)
+    const onBytes = (total: number) => {
+      progress.bytes = total
+      progress.state = total < blob.size ? 'downloading' : 'unpacking'
+    }
+    const unpacked = await this.#slots.run(async () => {
+      const stream = await repository.openBlob(blob, signal, onBytes)
+      return this.#options.snapshots.unpack(stream, staging, this.#options.limits, signal)
+    }, signal)
+    if (unpacked.blobDigest !== blob.digest || unpacked.blobSize !== blob.size) {
+      throw new Error(
+        `the content received has digest ${unpacked.blobDigest} and ${unpacked.blobSize} bytes; expected ${blob.size}`,
+      )
+    }
+    if (unpacked.diffId !== diffId) {
+      throw new Error(
+        `the uncompressed content has digest ${unpacked.diffId} instead of the ${diffId} that the image's configuration says`,
+      )
+    }
+    return unpacked
+  }
+
+  /** The layers below are committed. A row without its directory gets it back under its old name. */
+  async #commit(layer: PlannedLayer, staging: string, unpacked: UnpackedLayer): Promise<void> {
+    const { db, snapshots } = this.#options
+    const { chainId } = layer
+    const known = db.read.layers.get(chainId)
+    const dir =
+      known?.dir ??
+      db.transact('layer extracting', tx => {
+        tx.layers.delete(chainId) // an intent whose undo failed
+        return tx.layers.insertExtracting(layer, layer.blob)
+      })
+    try {
+      await snapshots.commitLayer(staging, unpacked, this.pathsOf(layer.parent), dir)
+      db.transact('layer committed', tx => tx.layers.commit(chainId, unpacked.size, unpacked.inodes))
+    } catch (error) {
+      if (known === undefined) db.transact('layer given up', tx => tx.layers.delete(chainId))
+      this.#discard(snapshots.layerPath(dir))
+      throw error
+    }
+  }
+
+  #discard(path: string): void {
+    if (existsSync(path)) this.#options.snapshots.discard(path)
+  }
+}

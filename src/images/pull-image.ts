@@ -1,0 +1,181 @@
+import { nowNs } from '../base/clock.ts'
+import type { Digest } from '../base/digest.ts'
+import { BerthError, messageOf } from '../base/errors.ts'
+import type { Image, ImageConfig } from '../model/image.ts'
+import type { Log } from '../observe/log.ts'
+import type { Credentials } from '../registry/credentials.ts'
+import type { Platform } from '../registry/platform.ts'
+import type { Reference } from '../registry/reference.ts'
+import type { Registry, Repository, ResolvedManifest } from '../registry/registry.ts'
+import type { Database } from '../state/database.ts'
+import { chainIds } from './chain-ids.ts'
+import { parseImageConfig } from './image-config.ts'
+import type { ImageIndex, ImageName } from './image-index.ts'
+import type { LayerLeases } from './layer-leases.ts'
+import type { LayerStore, PlannedLayer } from './layer-store.ts'
+import { asPullError } from './pull-error.ts'
+import type { PullPlan } from './pull-progress.ts'
+
+/** Manifests may have 4 MiB (distribution spec "Pushing Manifests"); real configurations have some KiB. */
+const MAX_CONFIG = 4 * 1024 * 1024
+
+export type PullContext = {
+  readonly db: Database
+  readonly registry: Registry
+  readonly index: ImageIndex
+  readonly layers: LayerStore
+  readonly leases: LayerLeases
+  readonly platform: Platform
+  readonly log: Log
+  /** Layers of a pull that failed: its next try continues with them. */
+  keepForRetry(chainIds: readonly Digest[]): void
+}
+
+export type PulledImage = { readonly id: Digest; readonly plan: PullPlan }
+
+/**
+ * One pull, from the name to the rows. The registry is asked in any case, with the caller's credentials: that is what
+ * lets somebody use an image which is here already. The image becomes visible in one transaction at the end.
+ *
+ * @param announce told the layers as soon as they are known
+ * @throws BerthError invalid for a malformed name; not-found, unknown, cancelled
+ */
+export async function pullImage(
+  context: PullContext,
+  name: string,
+  credentials: Credentials | undefined,
+  signal: AbortSignal,
+  announce: (plan: PullPlan) => void,
+): Promise<PulledImage> {
+  const start = performance.now()
+  const { reference, repository, resolved } = await resolveName(context, name, credentials, signal)
+  try {
+    let plan: PullPlan = []
+    const image = await pullResolved(context, reference, repository, resolved, signal, known => {
+      plan = known
+      announce(known)
+    })
+    const ms = Math.round(performance.now() - start)
+    context.log.info({ image: `${reference}`, imageId: image.id, bytes: image.size, ms }, 'image pulled')
+    return { id: image.id, plan }
+  } catch (error) {
+    throw asPullError(`${reference}`, error)
+  }
+}
+
+type Resolved = {
+  readonly reference: Reference
+  readonly repository: Repository
+  readonly resolved: ResolvedManifest
+}
+
+/** The first meaning of the name that a registry has. */
+async function resolveName(
+  { registry }: PullContext,
+  name: string,
+  credentials: Credentials | undefined,
+  signal: AbortSignal,
+): Promise<Resolved> {
+  const errors: BerthError[] = []
+  for (const reference of registry.candidates(name)) {
+    try {
+      const repository = registry.repository(reference, credentials)
+      return { reference, repository, resolved: await repository.resolve(signal) }
+    } catch (error) {
+      if (signal.aborted) throw error
+      errors.push(asPullError(`${reference}`, error))
+    }
+  }
+  throw nothingResolved(name, errors)
+}
+
+function nothingResolved(name: string, errors: readonly BerthError[]): BerthError {
+  if (errors.length === 1) return errors[0]!
+  const messages = errors.map(messageOf).join('; ')
+  const code = errors.every(error => error.code === 'not-found') ? 'not-found' : 'unknown'
+  // With different kinds of failures, the first one's must not stand at the beginning.
+  const isAlike = errors.every(({ message }) => message.startsWith('RegistryUnavailable: '))
+  return new BerthError(code, isAlike ? messages : `${name}: ${messages}`, errors.at(-1))
+}
+
+async function pullResolved(
+  context: PullContext,
+  reference: Reference,
+  repository: Repository,
+  resolved: ResolvedManifest,
+  signal: AbortSignal,
+  announce: (plan: PullPlan) => void,
+): Promise<Image> {
+  const { db, layers, leases } = context
+  const rawConfig =
+    db.read.images.rawConfig(resolved.config.digest) ??
+    (await repository.readBlob(resolved.config, MAX_CONFIG, signal))
+  const config = readConfig(rawConfig, resolved, context.platform)
+  const plan = planOf(config, resolved)
+  const ids = plan.map(layer => layer.chainId)
+  const release = leases.hold(ids)
+  try {
+    announce(plan.map(layer => ({ ...layer, existed: layers.has(layer.chainId) })))
+    await layers.fetch({ reference: `${reference}`, repository, layers: plan }, signal)
+    const image = record(context, reference, resolved, config, rawConfig, ids.at(-1))
+    leases.unkeep(ids)
+    return image
+  } catch (error) {
+    context.keepForRetry(ids)
+    throw error
+  } finally {
+    release()
+  }
+}
+
+function readConfig(bytes: Buffer, resolved: ResolvedManifest, platform: Platform): ImageConfig {
+  try {
+    return parseImageConfig(bytes, platform, resolved.layers.length)
+  } catch (error) {
+    throw new Error(`image configuration ${resolved.config.digest}: ${messageOf(error)}`, { cause: error })
+  }
+}
+
+function planOf(config: ImageConfig, resolved: ResolvedManifest): PlannedLayer[] {
+  const ids = chainIds(config.diffIds)
+  return config.diffIds.map((diffId, index) => {
+    const parent = ids[index - 1]
+    return {
+      chainId: ids[index]!,
+      diffId,
+      ...(parent === undefined ? {} : { parent }),
+      blob: resolved.layers[index]!,
+    }
+  })
+}
+
+/** Image, names and manifest. Nothing is written when all of it is known. */
+function record(
+  { db, index }: PullContext,
+  reference: Reference,
+  resolved: ResolvedManifest,
+  config: ImageConfig,
+  rawConfig: Buffer,
+  topLayer: Digest | undefined,
+): Image {
+  const id = resolved.config.digest
+  const names = namesOf(reference, resolved.digest)
+  const known = index.get(id)
+  if (known !== undefined && names.every(({ name }) => index.named(name) === known)) return known
+  const size = resolved.layers.reduce((sum, layer) => sum + layer.size, rawConfig.length)
+  const row = { id, repoTags: [], repoDigests: [], size, config, topLayer, createdAt: nowNs() }
+  db.transact('image', tx => {
+    tx.images.insert(row, rawConfig)
+    for (const { name, kind } of names) tx.images.setName(name, kind, id)
+    const { manifestDigest: digest, mediaType, manifestBytes: bytes } = resolved
+    tx.images.insertManifest(id, { digest, mediaType, bytes })
+  })
+  return index.put(row, names)
+}
+
+/** A digest that was asked for is no tag; a tag is recorded as it was asked for, whatever mirror it came from. */
+function namesOf(reference: Reference, digest: Digest): ImageName[] {
+  const names: ImageName[] = [{ name: `${reference.withDigest(digest)}`, kind: 'digest' }]
+  if (reference.tag !== undefined) names.push({ name: `${reference}`, kind: 'tag' })
+  return names
+}
