@@ -10,7 +10,7 @@ setInterval(() => {
 }, 60_000).unref()
 
 function wallOffset(): bigint {
-  return BigInt(Math.round((Date.now()) * 1e6)) - process.hrtime.bigint()
+  return BigInt(Date.now()) * 1_000_000n - process.hrtime.bigint()
 }
 
 /** Resolves after `ms`, or rejects with the signal's reason. */

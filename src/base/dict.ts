@@ -4,9 +4,12 @@
  */
 export type Dict = Readonly<Record<string, string>>
 
-export function dict(entries: Iterable<readonly [string, string]> | Readonly<Record<string, string>> = []): Dict {
+export function dict(
+  entries: Iterable<readonly [string, string]> | Readonly<Record<string, string>> = [],
+): Dict {
   const result: Record<string, string> = Object.create(null)
-  const pairs = Symbol.iterator in entries ? (entries as Iterable<readonly [string, string]>) : Object.entries(entries)
+  const pairs =
+    Symbol.iterator in entries ? (entries as Iterable<readonly [string, string]>) : Object.entries(entries)
   for (const [key, value] of pairs) result[key] = value
   return result
 }

@@ -170,6 +170,12 @@ const KEYS = {
       'Static init that is process 1 of pods with a shared PID namespace. Empty: `catatonit` from PATH.',
       { flag: 'init-path', own: true },
     ),
+    pod_cgroup_parent: key(
+      path,
+      '/berth',
+      'Cgroup, below the cgroup root, of pods whose client names no parent. kubelet always names one.',
+      { flag: 'pod-cgroup-parent', own: true },
+    ),
     max_parallel_operations: key(
       integer(0, 1024),
       0,
@@ -245,7 +251,7 @@ const KEYS = {
     unpack_workers: key(
       integer(0, 16),
       0,
-      'Threads that unpack layers. Each costs about 11 MiB. 0: 2, or 1 on a machine with one CPU.',
+      'Processes that unpack layers, alive only while images are pulled. 0: 2, or 1 on a machine with one CPU.',
       { flag: 'unpack-workers', own: true },
     ),
     unpack_max_entries: key(integer(1, 100_000_000), 2_000_000, 'Most files and directories in one layer.', {

@@ -59,8 +59,14 @@ export class NodePaths {
     return join(this.runRoot, 's')
   }
 
-  runtimeRoot(handler: string): string {
-    return join(this.runRoot, 'runtimes', handler)
+  /** TMPDIR of the monitors, which make console sockets there. */
+  get temporary(): string {
+    return join(this.runRoot, 'tmp')
+  }
+
+  /** Attachments to networks: begun ones and the configuration they began with. */
+  get cni(): string {
+    return join(this.root, 'cni')
   }
 
   /** Private files of ExecSync calls. */
@@ -95,6 +101,11 @@ class PodPaths {
 
   get hostname(): string {
     return join(this.directory, 'hostname')
+  }
+
+  /** For clients that mount no /etc/hosts of their own. */
+  get hosts(): string {
+    return join(this.directory, 'hosts')
   }
 
   /** Root file system of the init process of a shared PID namespace. */

@@ -11,18 +11,11 @@ import type {
 export type ContainerMetadata = { readonly name: string; readonly attempt: number }
 
 /**
- * Where a container row stands. `creating` is undone after a crash, `removing` finished. `starting` was written
- * before the runtime was asked to start: after a crash the runtime's own state decides. `unknown`: the row or its
- * process could not be read; Stop and Remove still work.
+ * Where a container row stands. `creating` is undone after a crash, `removing` finished; of a `created` one the
+ * runtime is asked whether it was started. `unknown`: the row or its process could not be read; Stop and Remove
+ * still work.
  */
-export type ContainerPhase =
-  | 'creating'
-  | 'created'
-  | 'starting'
-  | 'running'
-  | 'exited'
-  | 'unknown'
-  | 'removing'
+export type ContainerPhase = 'creating' | 'created' | 'running' | 'exited' | 'unknown' | 'removing'
 
 export type Mount = {
   readonly containerPath: string

@@ -27,6 +27,11 @@ export function capabilitiesIn(status: string): readonly string[] {
   return CAPABILITIES.filter((_, bit) => ((mask >> BigInt(bit)) & 1n) === 1n)
 }
 
+/** The kernel takes system calls of the x32 ABI: few distributions build it in (x86-64 only). */
+export function hasX32(): boolean {
+  return process.arch === 'x64' && sys.probeX32()
+}
+
 // RLIMIT_* numbers of the kernel's generic table (x86-64, arm64, riscv64), in its order.
 const RLIMITS = [
   'RLIMIT_CPU',

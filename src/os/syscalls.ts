@@ -331,3 +331,11 @@ export function reap(pid: number): number | undefined {
   const signal = word & 0x7f
   return signal === 0 ? (word >> 8) & 0xff : 128 + signal
 }
+
+const X32_GETPID = 0x40000000 + 39
+const x32Getpid = rawCall(X32_GETPID)
+
+/** getpid(2) by its x32 number: fails with ENOSYS on a kernel without that ABI. */
+export function probeX32(): boolean {
+  return x32Getpid() > 0
+}

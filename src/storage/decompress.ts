@@ -1,5 +1,6 @@
 import { createGunzip, createZstdDecompress } from 'node:zlib'
 import { BerthError, messageOf } from '../base/errors.ts'
+import { drained } from './backpressure.ts'
 import { isZstdMagic, ZstdFrames } from './zstd-frames.ts'
 
 // Node inflates twice as fast in pieces of 256 KiB as in its default of 16 KiB. Four of them may be ahead of the
@@ -79,7 +80,7 @@ async function through(
   }
   const writing = async () => {
     for await (const chunk of source) {
-      if (!stream.destroyed && !stream.write(chunk)) await writable(stream)
+      if (!stream.destroyed && !stream.write(chunk)) await drained(stream)
     }
     if (!stream.destroyed) stream.end()
   }
@@ -88,17 +89,4 @@ async function through(
   } finally {
     stream.destroy()
   }
-}
-
-/** Resolves when the stream takes more, or nothing any more. */
-function writable(stream: Decompressor): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>()
-  const done = () => {
-    stream.off('drain', done)
-    stream.off('close', done)
-    resolve()
-  }
-  stream.on('drain', done)
-  stream.on('close', done)
-  return promise
 }

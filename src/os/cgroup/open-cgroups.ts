@@ -1,3 +1,5 @@
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { BerthError } from '../../base/errors.ts'
 import { mountsBelow } from '../mounts.ts'
 import type { Cgroups } from './cgroup.ts'
@@ -14,4 +16,26 @@ export function openCgroups(mountPoint = '/sys/fs/cgroup'): Cgroups {
   if (whole?.type === 'cgroup2') return new CgroupsV2(mountPoint)
   if (mounts.length > 0) return new CgroupsV1(mounts)
   throw new BerthError('unavailable', `no control groups are mounted at ${mountPoint}`)
+}
+
+export type CgroupFeatures = {
+  /** The memory controller counts swap. */
+  readonly swapAccounting: boolean
+  readonly hugetlb: boolean
+}
+
+/** What the controllers of `cgroups` can do on this kernel. */
+export function cgroupFeatures({ version }: Cgroups, mountPoint = '/sys/fs/cgroup'): CgroupFeatures {
+  if (version === 1) {
+    return {
+      swapAccounting: existsSync(join(mountPoint, 'memory/memory.memsw.usage_in_bytes')),
+      hugetlb: existsSync(join(mountPoint, 'hugetlb')),
+    }
+  }
+  const controllers = readFileSync(join(mountPoint, 'cgroup.controllers'), 'utf8').trim().split(' ')
+  // The root group has no limits of its own: look at any group below it.
+  const swap = readdirSync(mountPoint, { withFileTypes: true }).some(
+    entry => entry.isDirectory() && existsSync(join(mountPoint, entry.name, 'memory.swap.max')),
+  )
+  return { swapAccounting: swap, hugetlb: controllers.includes('hugetlb') }
 }

@@ -1,0 +1,219 @@
+import { lstatSync, readFileSync, realpathSync, statSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { errnoOf, internal, invalid, messageOf, notFound, precondition } from '../base/errors.ts'
+import type { Container, Mount } from '../model/container.ts'
+import type { Image } from '../model/image.ts'
+import type { OciSpec } from '../model/oci.ts'
+import type { Pod } from '../model/pod.ts'
+import { mkdirInRoot, readInRoot, resolveInRoot } from '../os/files.ts'
+import { propagationOf } from '../os/mounts.ts'
+import { isAlive } from '../os/processes.ts'
+import type { Runtime } from '../runtime/runtime.ts'
+import type { ContainerContext } from './context.ts'
+import { buildSpec } from './spec/build-spec.ts'
+import { listHostDevices, resolveDevice } from './spec/host-devices.ts'
+import { localhostSeccompPath } from './spec/seccomp.ts'
+import { parseSeccompProfile, type SeccompRules } from './spec/seccomp-profile.ts'
+import type { PodPaths, ProcessUser, ResolvedMount } from './spec/spec.ts'
+import { resolveUser } from './spec/user.ts'
+
+/** /etc/passwd and /etc/group come from the image; no real one is larger. */
+const MAX_USER_FILE = 10 * 2 ** 20
+
+/** A seccomp profile is some 100 KB. */
+const MAX_SECCOMP_FILE = 4 * 2 ** 20
+
+/** What the runtime mounts over in every root: a symlink here would lead it out of the root (CVE-2026-41579). */
+const MUST_BE_DIRECTORIES = ['dev', 'proc', 'sys', 'etc']
+
+export type ContainerSpec = { readonly spec: OciSpec; readonly user: ProcessUser }
+
+/** The images a container stands on, looked up before anything is made. */
+export type ContainerImages = {
+  readonly root: Image
+  /** By index of the mount. */
+  readonly volumes: ReadonlyMap<number, Image>
+}
+
+/** @throws BerthError not-found or invalid, naming the field */
+export function requireImages(
+  context: ContainerContext,
+  container: Pick<Container, 'config'>,
+): ContainerImages {
+  const { image, mounts } = container.config
+  const root = context.images.resolve(image)
+  if (root === undefined) throw notFound('image', image)
+  const volumes = new Map<number, Image>()
+  mounts.forEach((mount, index) => {
+    if (mount.image === undefined) return
+    const volume = context.images.resolve(mount.image.ref)
+    if (volume === undefined) {
+      throw notFound(`ImageVolumeMountFailed: config.mounts[${index}].image`, mount.image.ref)
+    }
+    volumes.set(index, volume)
+  })
+  return { root, volumes }
+}
+
+/** Looks up everything the spec depends on in the mounted root and on the node, then builds it. */
+export function specOf(
+  context: ContainerContext,
+  pod: Pod,
+  container: Container,
+  images: ContainerImages,
+  runtime: Runtime,
+): ContainerSpec {
+  const { config } = container
+  const rootfs = context.snapshots.rootfsPath(container.id)
+  checkRoot(rootfs)
+  for (const volume of images.root.config.volumes) mkdirInRoot(rootfs, volume, 0o755)
+  const user = resolveUser(config.security, images.root.config.user, {
+    passwd: textInRoot(rootfs, '/etc/passwd'),
+    group: textInRoot(rootfs, '/etc/group'),
+  })
+  const localhostSeccomp = readLocalhostSeccomp(container)
+  const spec = buildSpec({
+    containerId: container.id,
+    config,
+    podId: pod.id,
+    pod: pod.config,
+    hostname: pod.config.namespaces.network === 'node' ? hostname() : pod.config.hostname,
+    image: images.root.config,
+    imageName: container.imageName,
+    rootfs,
+    podPaths: podPathsOf(context, pod, container),
+    user,
+    host: { ...context.host, devices: config.security.privileged ? listHostDevices() : [] },
+    defaults: {
+      ...context.specDefaults,
+      allowedAnnotations: context.handlerOptions(pod.runtimeHandler).allowedAnnotations,
+    },
+    features: runtime.features,
+    cgroupsPath: container.cgroup,
+    mounts: config.mounts.map((mount, index) => resolveMount(context, container, mount, index, images)),
+    devices: config.devices.flatMap((device, index) => resolveDevice(device, `config.devices[${index}]`)),
+    ...(localhostSeccomp === undefined ? {} : { localhostSeccomp }),
+    notice: message => context.log.warn({ podId: pod.id, containerId: container.id }, message),
+  })
+  return { spec, user }
+}
+
+function checkRoot(rootfs: string): void {
+  for (const name of MUST_BE_DIRECTORIES) {
+    const stats = lstatSync(join(rootfs, name), { throwIfNoEntry: false })
+    if (stats !== undefined && !stats.isDirectory()) {
+      throw invalid(
+        'config.image',
+        `/${name} of the image is no directory; a container could not be confined to it`,
+      )
+    }
+  }
+}
+
+function textInRoot(rootfs: string, path: string): string {
+  return readInRoot(rootfs, path, MAX_USER_FILE)?.toString('utf8') ?? ''
+}
+
+function readLocalhostSeccomp({ config }: Container): SeccompRules | undefined {
+  if (config.security.privileged) return undefined
+  const path = localhostSeccompPath(config.security.seccomp)
+  if (path === undefined) return undefined
+  const field = 'security_context.seccomp.localhost_ref'
+  try {
+    const { size } = statSync(path)
+    if (size > MAX_SECCOMP_FILE)
+      throw invalid(field, `${path} has ${size} bytes, at most ${MAX_SECCOMP_FILE}`)
+    return parseSeccompProfile(readFileSync(path, 'utf8'), path)
+  } catch (error) {
+    throw errnoOf(error) === undefined ? error : invalid(field, `${path} cannot be read: ${messageOf(error)}`)
+  }
+}
+
+/** A namespace that the pod shares with the node is left out. */
+function podPathsOf(context: ContainerContext, pod: Pod, container: Container): PodPaths {
+  const paths = context.paths.pod(pod.id)
+  const { network, ipc } = pod.config.namespaces
+  const pidns = pidNamespace(context, pod, container)
+  return {
+    ...(network === 'node' ? {} : { netns: paths.namespace('net'), utsns: paths.namespace('uts') }),
+    ...(ipc === 'node' ? {} : { ipcns: paths.namespace('ipc') }),
+    ...(pidns === undefined ? {} : { pidns }),
+    shmPath: ipc === 'node' ? '/dev/shm' : paths.shm,
+    resolvConfPath: paths.resolvConf,
+    hostnamePath: paths.hostname,
+    hostsPath: paths.hosts,
+  }
+}
+
+function pidNamespace(context: ContainerContext, pod: Pod, container: Container): string | undefined {
+  const { pid, targetId } = container.config.security.namespaces
+  if (pid === 'target') {
+    const target = context.catalog.findContainer(targetId)
+    if (target === undefined || target.podId !== pod.id) {
+      throw invalid(
+        'security_context.namespace_options.target_id',
+        `no container ${JSON.stringify(targetId)} in this pod`,
+      )
+    }
+    if (target.init === undefined || target.phase !== 'running' || !isAlive(target.init)) {
+      throw precondition(`the target container ${target.id} is not running`)
+    }
+    return `/proc/${target.init.pid}/ns/pid`
+  }
+  if (pid !== 'pod') return undefined
+  if (pod.init === undefined) {
+    throw precondition(
+      'security_context.namespace_options.pid: the pod was made without a shared PID namespace',
+    )
+  }
+  if (!isAlive(pod.init)) throw precondition(`the init process of pod ${pod.id} is gone`)
+  return `/proc/${pod.init.pid}/ns/pid`
+}
+
+function resolveMount(
+  context: ContainerContext,
+  container: Container,
+  mount: Mount,
+  index: number,
+  images: ContainerImages,
+): ResolvedMount {
+  const field = `config.mounts[${index}]`
+  if (mount.image !== undefined) {
+    const image = images.volumes.get(index)
+    if (image === undefined) throw internal(`${field}: its image was not looked up`)
+    const source = imageVolume(context, container, mount, index, image)
+    return { mount, source, shared: false, slave: false }
+  }
+  const source = hostSource(mount.hostPath, field)
+  if (mount.propagation === 'private') return { mount, source, shared: false, slave: false }
+  const { shared, slave } = propagationOf(source)
+  return { mount, source, shared, slave }
+}
+
+function hostSource(path: string, field: string): string {
+  try {
+    return realpathSync(path)
+  } catch (error) {
+    const why = errnoOf(error) === 'ENOENT' ? 'does not exist' : `cannot be resolved (${errnoOf(error)})`
+    throw invalid(`${field}.host_path`, `${JSON.stringify(path)} ${why}`)
+  }
+}
+
+function imageVolume(
+  context: ContainerContext,
+  container: Container,
+  mount: Mount,
+  index: number,
+  image: Image,
+): string {
+  const view = context.snapshots.mountImageView(container.id, index, context.images.layersOf(image))
+  const subPath = mount.image?.subPath ?? ''
+  if (subPath === '') return view
+  const source = resolveInRoot(view, subPath)
+  if (source !== undefined) return source
+  throw invalid(
+    `config.mounts[${index}].image_sub_path`,
+    `ImageVolumeMountFailed: ${JSON.stringify(subPath)} does not exist in the image`,
+  )
+}

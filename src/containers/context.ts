@@ -1,0 +1,78 @@
+import type { KeyedMutex } from '../base/keyed-mutex.ts'
+import type { Semaphore } from '../base/semaphore.ts'
+import type { NodePaths } from '../config/paths.ts'
+import type { ImageService } from '../images/image-service.ts'
+import type { Container } from '../model/container.ts'
+import type { Pod } from '../model/pod.ts'
+import type { Log } from '../observe/log.ts'
+import type { StepContext, Timeline } from '../observe/timeline.ts'
+import type { Cgroups } from '../os/cgroup/cgroup.ts'
+import type { Handlers } from '../runtime/handlers.ts'
+import type { ContainerPaths, Runtime } from '../runtime/runtime.ts'
+import type { Catalog } from '../state/catalog.ts'
+import type { Snapshots } from '../storage/snapshots.ts'
+import type { ContainerEvents } from './container-events.ts'
+import type { HostFacts, SpecDefaults } from './spec/spec.ts'
+
+/** What the configuration says of one runtime handler beyond the runtime itself. */
+export type HandlerOptions = {
+  /** Where monitors go: `pod` is the pod's cgroup, '' the daemon's own, else a path in the hierarchy. */
+  readonly monitorCgroup: string
+  /** Annotations that the runtime may see, by exact key. */
+  readonly allowedAnnotations: readonly string[]
+}
+
+/** What the container verbs work with; made once by the composition root. */
+export type ContainerContext = {
+  readonly catalog: Catalog
+  readonly paths: NodePaths
+  readonly handlers: Handlers
+  readonly handlerOptions: (name: string) => HandlerOptions
+  readonly images: ImageService
+  readonly snapshots: Snapshots
+  readonly cgroups: Cgroups
+  readonly events: ContainerEvents
+  readonly timeline: Timeline
+  readonly log: Log
+  /** One holder per container id. Held over the steps of one verb, never over a grace period. */
+  readonly locks: KeyedMutex
+  /** Bounds the heavy steps (runtime create, delete) of the node: more at once only makes each slower. */
+  readonly heavy: Semaphore
+  readonly specDefaults: Omit<SpecDefaults, 'allowedAnnotations'>
+  /** What the daemon itself may do; devices are looked up for each privileged container. */
+  readonly host: Omit<HostFacts, 'devices'>
+}
+
+export function pathsOf(context: ContainerContext, id: string): ContainerPaths {
+  return { bundle: context.paths.bundle(id), persist: context.paths.persist(id) }
+}
+
+/** The runtime of the container's pod; the default one when its handler has left the configuration. */
+export function runtimeOf(context: ContainerContext, container: Container): Runtime {
+  return context.handlers.getOrDefault(context.catalog.pod(container.podId)?.runtimeHandler ?? '')
+}
+
+export function stepOf(container: Container, operation: string): StepContext {
+  return { podId: container.podId, containerId: container.id, operation }
+}
+
+/** The monitor's own cgroup, beside the container's: its memory must not count against the limit it watches. */
+export function monitorCgroup(context: ContainerContext, pod: Pod, id: string): string | undefined {
+  const parent = context.handlerOptions(pod.runtimeHandler).monitorCgroup
+  if (parent === '') return undefined
+  return `${parent === 'pod' ? pod.cgroup : parent}/berth-conmon-${id}`
+}
+
+export function containerCgroup(podCgroup: string, id: string): string {
+  return `${podCgroup}/berth-${id}`
+}
+
+/** Groups that a container made, and whatever still runs in its own. Idempotent. */
+export async function removeCgroups(context: ContainerContext, container: Container): Promise<void> {
+  const { cgroups, catalog } = context
+  await cgroups.kill(container.cgroup)
+  cgroups.remove(container.cgroup)
+  const pod = catalog.pod(container.podId)
+  const monitor = pod && monitorCgroup(context, pod, container.id)
+  if (monitor !== undefined) cgroups.remove(monitor)
+}

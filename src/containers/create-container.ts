@@ -1,0 +1,152 @@
+import { dirname, join } from 'node:path'
+import { nowNs } from '../base/clock.ts'
+import { dict } from '../base/dict.ts'
+import type { Digest } from '../base/digest.ts'
+import { BerthError, messageOf, notFound, precondition } from '../base/errors.ts'
+import { newId } from '../base/ids.ts'
+import type { Container, ContainerConfig } from '../model/container.ts'
+import type { Image } from '../model/image.ts'
+import { type Pod, podName } from '../model/pod.ts'
+import { parseSignal } from '../os/signals.ts'
+import { type ContainerImages, requireImages, specOf } from './container-spec.ts'
+import { type ContainerContext, containerCgroup, monitorCgroup, pathsOf, stepOf } from './context.ts'
+import type { Exits } from './exits.ts'
+import { makeLogDirectory } from './log-directory.ts'
+import { undoContainer } from './remove-container.ts'
+
+/**
+ * CreateContainer: intent row → root mounted → spec → monitor and runtime → `created`. Whatever fails in between is
+ * undone by what recovery would do after a crash; if that fails too, the row stays for it.
+ */
+export async function createContainer(
+  context: ContainerContext,
+  exits: Exits,
+  podIdOrPrefix: string,
+  config: ContainerConfig,
+): Promise<string> {
+  const pod = requireReadyPod(context, podIdOrPrefix)
+  const images = requireImages(context, { config })
+  const container = intentOf(pod, config, images)
+  return await context.locks.run(container.id, async () => {
+    context.catalog.insertContainer(container, layersHeld(images))
+    try {
+      const created = await make(context, pod, container, images)
+      exits.follow(created)
+      context.events.emit('created', pod.id, created.id)
+      return created.id
+    } catch (error) {
+      await undo(context, container, error)
+      throw error
+    }
+  })
+}
+
+function requireReadyPod(context: ContainerContext, idOrPrefix: string): Pod {
+  const pod = context.catalog.findPod(idOrPrefix)
+  if (pod === undefined || pod.phase === 'creating') throw notFound('pod sandbox', idOrPrefix)
+  if (pod.phase !== 'ready')
+    throw precondition(`pod ${podName(pod.config.metadata)} (${pod.id}) is not ready`)
+  return pod
+}
+
+function intentOf(pod: Pod, config: ContainerConfig, images: ContainerImages): Container {
+  const id = newId()
+  const { root } = images
+  return {
+    id,
+    podId: pod.id,
+    config,
+    phase: 'creating',
+    createdAt: nowNs(),
+    startedAt: 0n,
+    imageId: root.id,
+    imageRef: root.repoDigests[0] ?? root.id,
+    imageName: nameOf(config, root),
+    imageMounts: dict(
+      [...images.volumes].map(([index, image]) => [config.mounts[index]!.containerPath, image.id]),
+    ),
+    logPath:
+      pod.config.logDirectory === '' || config.logPath === ''
+        ? ''
+        : join(pod.config.logDirectory, config.logPath),
+    cgroup: containerCgroup(pod.cgroup, id),
+    user: { uid: 0, gid: 0, supplementalGroups: [] },
+    stopSignal: stopSignalOf(config, root),
+    ...(config.resources === undefined ? {} : { resources: config.resources }),
+    delivered: false,
+  }
+}
+
+/** What people call the image: never an id when there is a name. */
+function nameOf(config: ContainerConfig, image: Image): string {
+  return config.userSpecifiedImage || image.repoTags[0] || config.image
+}
+
+/** What an image says may be nonsense; stopping must work all the same. */
+function stopSignalOf(config: ContainerConfig, image: Image): string {
+  const asked = config.stopSignal || image.config.stopSignal
+  return parseSignal(asked) === undefined ? 'SIGTERM' : asked
+}
+
+function layersHeld({ root, volumes }: ContainerImages): Digest[] {
+  return [root, ...volumes.values()].flatMap(image => image.topLayer ?? [])
+}
+
+async function make(
+  context: ContainerContext,
+  pod: Pod,
+  container: Container,
+  images: ContainerImages,
+): Promise<Container> {
+  const { timeline, snapshots, cgroups, catalog, heavy } = context
+  const at = stepOf(container, 'CreateContainer')
+  const runtime = context.handlers.get(pod.runtimeHandler)
+  await timeline.step(at, 'mount-root', () =>
+    snapshots.mountRootfs(container.id, context.images.layersOf(images.root)),
+  )
+  const { spec, user } = await timeline.step(at, 'build-spec', () =>
+    specOf(context, pod, container, images, runtime),
+  )
+  if (container.logPath !== '') makeLogDirectory(dirname(container.logPath))
+  const monitor = monitorCgroup(context, pod, container.id)
+  if (monitor !== undefined) cgroups.create(monitor)
+  const { config } = container
+  const processes = await timeline.step(at, 'runtime-create', () =>
+    heavy.run(() =>
+      runtime.create({
+        id: container.id,
+        name: `${pod.config.metadata.name}/${config.metadata.name}`,
+        paths: pathsOf(context, container.id),
+        spec,
+        logPath: container.logPath,
+        terminal: config.tty,
+        stdin: config.stdin,
+        stdinOnce: config.stdinOnce,
+        monitorCgroup: monitor,
+      }),
+    ),
+  )
+  const { uid, gid, supplementalGroups } = user
+  const created = catalog.updateContainer(container.id, {
+    phase: 'created',
+    init: processes.init,
+    monitor: processes.monitor,
+    user: { uid, gid, supplementalGroups },
+  })
+  if (created === undefined)
+    throw new BerthError('internal', `container ${container.id} vanished while it was created`)
+  return created
+}
+
+async function undo(context: ContainerContext, container: Container, why: unknown): Promise<void> {
+  const { timeline, catalog, log } = context
+  try {
+    await timeline.step(stepOf(container, 'CreateContainer'), 'undo', () => undoContainer(context, container))
+    catalog.deleteContainer(container.id)
+  } catch (error) {
+    log.error(
+      { containerId: container.id, podId: container.podId, error: messageOf(error), why: messageOf(why) },
+      'a container that could not be created could not be cleared either; its row stays for recovery',
+    )
+  }
+}

@@ -1,0 +1,220 @@
+import { copyFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { nowNs, sleep } from '../base/clock.ts'
+import { messageOf } from '../base/errors.ts'
+import type { Container, ContainerExit } from '../model/container.ts'
+import { isAlive, signalProcess, watchExit } from '../os/processes.ts'
+import type { ExitRecord } from '../runtime/runtime.ts'
+import { type ContainerContext, pathsOf, removeCgroups, runtimeOf, stepOf } from './context.ts'
+
+/** How long the monitor may take from the end of the process to its exit file (it syncs the log in between). */
+const EXIT_FILE_WAIT_MS = 5000
+const EXIT_FILE_POLL_MS = 25
+
+/** Exit code of a container whose real one nobody knows. */
+const UNKNOWN_CODE = 255
+const KILLED_CODE = 137
+const SIGKILL = 9
+
+/**
+ * Learns that containers ended, writes it down and clears what they leave. The monitor's exit file is the truth;
+ * file events, the monitor's end and a periodic scan are only hints to look, so none of them may be lost and any may
+ * come twice.
+ */
+export class Exits {
+  readonly #context: ContainerContext
+  readonly #watches = new Map<string, Disposable>()
+  readonly #waiters = new Map<string, Set<() => void>>()
+  readonly #unmonitored = new Set<string>()
+
+  constructor(context: ContainerContext) {
+    this.#context = context
+  }
+
+  /** Follows a container that has a process. Safe to call again. */
+  follow(container: Container): void {
+    if (this.#watches.has(container.id)) return
+    const process = container.monitor ?? container.init
+    if (process === undefined) return
+    this.#watches.set(
+      container.id,
+      watchExit(process, () => this.look(container.id)),
+    )
+  }
+
+  /** A hint: something may have happened to this container. */
+  look(id: string): void {
+    this.settle(id).catch(error => {
+      this.#context.log.error(
+        { containerId: id, error: messageOf(error) },
+        'the exit of a container could not be recorded',
+      )
+    })
+  }
+
+  /** Records the container's exit if it has ended. Twice is as good as once. */
+  settle(id: string): Promise<void> {
+    return this.#context.locks.run(id, () => this.settleLocked(id))
+  }
+
+  /** The same for callers that hold the container's lock. */
+  async settleLocked(id: string): Promise<void> {
+    const container = this.#context.catalog.container(id)
+    if (container === undefined) return
+    if (container.phase !== 'created' && container.phase !== 'running' && container.phase !== 'unknown')
+      return
+    const exit = await this.#findExit(container)
+    if (exit === undefined) return
+    await this.record(container, exit)
+  }
+
+  /** Writes the exit down, announces it, then clears up. The caller holds the container's lock. */
+  async record(container: Container, exit: ContainerExit): Promise<void> {
+    const { catalog, events, log } = this.#context
+    catalog.updateContainer(container.id, { phase: 'exited', exit })
+    log.info(
+      { containerId: container.id, podId: container.podId, exitCode: exit.code, reason: exit.reason },
+      `container ${container.config.metadata.name} exited`,
+    )
+    events.emit('stopped', container.podId, container.id)
+    this.#unfollow(container.id)
+    for (const wake of this.#waiters.get(container.id) ?? []) wake()
+    await this.clear(container)
+  }
+
+  /**
+   * Removes what an ended container holds in the kernel: leftover processes, runtime state, cgroups, its mount. The
+   * writable layer stays until the container is removed. What fails here is tried again by RemoveContainer.
+   */
+  async clear(container: Container): Promise<void> {
+    const { cgroups, snapshots, timeline, log, heavy } = this.#context
+    const runtime = runtimeOf(this.#context, container)
+    const paths = pathsOf(this.#context, container.id)
+    try {
+      await timeline.step(stepOf(container, 'exit'), 'runtime-delete', async () => {
+        keepSpec(paths.bundle, paths.persist)
+        await cgroups.kill(container.cgroup)
+        await heavy.run(() => runtime.remove(container.id, paths))
+      })
+      await removeCgroups(this.#context, container)
+      snapshots.unmountRootfs(container.id)
+    } catch (error) {
+      log.warn(
+        { containerId: container.id, error: messageOf(error) },
+        'an exited container is not fully cleared yet',
+      )
+    }
+  }
+
+  /** Resolves when the container has no process any more, or rejects with the signal's reason. */
+  async waitFor(id: string, signal: AbortSignal): Promise<void> {
+    while (this.#lives(id)) {
+      signal.throwIfAborted()
+      const { promise, resolve } = Promise.withResolvers<void>()
+      const waiters = this.#waiters.get(id) ?? new Set()
+      this.#waiters.set(id, waiters.add(resolve))
+      signal.addEventListener('abort', () => resolve(), { once: true })
+      try {
+        await promise
+      } finally {
+        waiters.delete(resolve)
+        if (waiters.size === 0) this.#waiters.delete(id)
+      }
+    }
+  }
+
+  /** Looks at every container that should be alive: the timer behind the hints. */
+  scan(): void {
+    for (const container of this.#context.catalog.containers()) {
+      if (container.phase === 'running' || container.phase === 'created') this.look(container.id)
+    }
+  }
+
+  close(): void {
+    for (const watch of this.#watches.values()) watch[Symbol.dispose]()
+    this.#watches.clear()
+  }
+
+  #lives(id: string): boolean {
+    const phase = this.#context.catalog.container(id)?.phase
+    return phase === 'created' || phase === 'running' || phase === 'unknown'
+  }
+
+  #unfollow(id: string): void {
+    this.#watches.get(id)?.[Symbol.dispose]()
+    this.#watches.delete(id)
+    this.#unmonitored.delete(id)
+  }
+
+  /** undefined: it lives. */
+  async #findExit(container: Container): Promise<ContainerExit | undefined> {
+    const runtime = runtimeOf(this.#context, container)
+    const paths = pathsOf(this.#context, container.id)
+    const record = runtime.readExit(container.id, paths)
+    if (record !== undefined) return this.#exitOf(container, record)
+    if (container.init !== undefined && isAlive(container.init)) {
+      if (container.monitor !== undefined && !isAlive(container.monitor)) this.#followUnmonitored(container)
+      return undefined
+    }
+    const late = await this.#awaitExitFile(container)
+    if (late !== undefined) return this.#exitOf(container, late)
+    const lost = container.phase === 'running' || container.phase === 'created'
+    return {
+      code: UNKNOWN_CODE,
+      reason: lost ? 'MonitorLost' : 'Unknown',
+      message: 'the process and its monitor ended without leaving an exit code',
+      finishedAt: nowNs(),
+    }
+  }
+
+  /** The process has ended and its monitor has not said how: give it time, then end it. */
+  async #awaitExitFile(container: Container): Promise<ExitRecord | undefined> {
+    const runtime = runtimeOf(this.#context, container)
+    const paths = pathsOf(this.#context, container.id)
+    const until = performance.now() + EXIT_FILE_WAIT_MS
+    while (container.monitor !== undefined && isAlive(container.monitor) && performance.now() < until) {
+      const record = runtime.readExit(container.id, paths)
+      if (record !== undefined) return record
+      await sleep(EXIT_FILE_POLL_MS)
+    }
+    if (container.monitor !== undefined) signalProcess(container.monitor, SIGKILL)
+    return runtime.readExit(container.id, paths)
+  }
+
+  /** Its exit code will be lost, its output is broken; it runs on until it ends or is stopped. */
+  #followUnmonitored(container: Container): void {
+    if (container.init === undefined || this.#unmonitored.has(container.id)) return
+    this.#unfollow(container.id)
+    this.#unmonitored.add(container.id)
+    this.#watches.set(
+      container.id,
+      watchExit(container.init, () => this.look(container.id)),
+    )
+    this.#context.log.error(
+      { containerId: container.id, podId: container.podId, monitorPid: container.monitor?.pid },
+      'the monitor of a running container is gone: its log has stopped and its exit code will be unknown',
+    )
+  }
+
+  #exitOf(container: Container, record: ExitRecord): ContainerExit {
+    // The marker and the counter fire for any process of the cgroup; only a killed first process was the victim.
+    const oom =
+      record.code === KILLED_CODE && (record.oom || this.#context.cgroups.oomKills(container.cgroup) > 0)
+    const floor = container.startedAt > 0n ? container.startedAt : container.createdAt
+    return {
+      code: record.code,
+      reason: oom ? 'OOMKilled' : record.code === 0 ? 'Completed' : 'Error',
+      message: '',
+      finishedAt: record.finishedAt > floor ? record.finishedAt : floor,
+    }
+  }
+}
+
+/** The bundle goes with the runtime's state; an operator may still want to see what ran. */
+function keepSpec(bundle: string, persist: string): void {
+  try {
+    copyFileSync(join(bundle, 'config.json'), join(persist, 'config.json'))
+  } catch {
+    // Cleared before, or never made: there is nothing to keep.
+  }
+}

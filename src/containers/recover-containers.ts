@@ -1,0 +1,126 @@
+import { existsSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { nowNs } from '../base/clock.ts'
+import { errnoOf, messageOf } from '../base/errors.ts'
+import { Semaphore } from '../base/semaphore.ts'
+import type { Container } from '../model/container.ts'
+import { removeTree } from '../os/files.ts'
+import { bootId } from '../os/node.ts'
+import { isAlive } from '../os/processes.ts'
+import { type ContainerContext, pathsOf, runtimeOf } from './context.ts'
+import type { Exits } from './exits.ts'
+import { undoContainer } from './remove-container.ts'
+
+/** Containers looked at side by side: most need a file or two, some a runtime call. */
+const PARALLEL = 8
+
+const NODE_REBOOT_CODE = 255
+
+/**
+ * Makes rows and kernel agree after a start: undoes creates that never ended, finishes removals, follows what lives,
+ * records what ended meanwhile. One container that cannot be recovered becomes `unknown` and stops nobody else.
+ */
+export async function recoverContainers(context: ContainerContext, exits: Exits): Promise<void> {
+  const slots = new Semaphore('recovery', PARALLEL)
+  const all = [...context.catalog.containers()]
+  await Promise.all(
+    all.map(container =>
+      slots.run(async () => {
+        try {
+          await recoverContainer(context, exits, container)
+        } catch (error) {
+          context.log.error(
+            { containerId: container.id, podId: container.podId, error: messageOf(error) },
+            'a container could not be recovered; stopping and removing it still works',
+          )
+          // A row that undoes or removes keeps its phase: that is what has to be done again.
+          if (container.phase === 'created' || container.phase === 'running') {
+            context.catalog.updateContainer(container.id, { phase: 'unknown' })
+          }
+        }
+      }),
+    ),
+  )
+}
+
+async function recoverContainer(
+  context: ContainerContext,
+  exits: Exits,
+  container: Container,
+): Promise<void> {
+  switch (container.phase) {
+    case 'creating':
+    case 'removing':
+      await undoContainer(context, container)
+      context.catalog.deleteContainer(container.id)
+      return
+    case 'exited':
+      if (existsSync(pathsOf(context, container.id).bundle)) await exits.clear(container)
+      return
+    case 'created':
+    case 'running':
+    case 'unknown':
+      if (context.catalog.pod(container.podId)?.bootId !== bootId())
+        await recordReboot(context, exits, container)
+      else await adopt(context, exits, container)
+  }
+}
+
+/** Nothing of it can be alive; the monitor may have left its exit on disk before the node went down. */
+async function recordReboot(context: ContainerContext, exits: Exits, container: Container): Promise<void> {
+  const record = runtimeOf(context, container).readExit(container.id, pathsOf(context, container.id))
+  await exits.record(container, {
+    code: record?.code ?? NODE_REBOOT_CODE,
+    reason: record === undefined ? 'NodeReboot' : record.code === 0 ? 'Completed' : 'Error',
+    message: record === undefined ? 'the node was restarted' : '',
+    finishedAt: record?.finishedAt ?? nowNs(),
+  })
+}
+
+async function adopt(context: ContainerContext, exits: Exits, container: Container): Promise<void> {
+  let current = container
+  if (container.init !== undefined && isAlive(container.init) && container.phase === 'created') {
+    // The daemon may have died between the start and its record.
+    const state = await runtimeOf(context, container).state(container.id)
+    if (state?.status === 'running' || state?.status === 'paused') {
+      current =
+        context.catalog.updateContainer(container.id, { phase: 'running', startedAt: nowNs() }) ?? container
+    }
+  }
+  exits.follow(current)
+  await exits.settle(container.id)
+}
+
+/**
+ * Removes what belongs to no row: bundles, runtime state, writable layers and exit records of containers that the
+ * database never heard of, or of one that was put back from a backup.
+ */
+export async function sweepContainers(context: ContainerContext): Promise<void> {
+  const { paths, catalog, handlers, snapshots, log } = context
+  const known = (id: string) => catalog.container(id) !== undefined || catalog.pod(id) !== undefined
+  for (const { name, runtime } of handlers.list()) {
+    if (name === '') continue // the default one stands in the list under its own name too
+    const ids = new Set([...(await runtime.list()), ...namesIn(paths.bundles)])
+    for (const id of ids) {
+      if (known(id)) continue
+      log.warn({ containerId: id, handler: name }, 'removing a container that has no record')
+      await runtime.remove(id, pathsOf(context, id))
+    }
+  }
+  for (const id of snapshots.listRootfs()) {
+    if (!known(id)) await snapshots.removeRootfs(id)
+  }
+  for (const id of namesIn(paths.persistent)) {
+    if (!known(id)) await removeTree(join(paths.persistent, id))
+  }
+  for (const id of namesIn(paths.execs)) await removeTree(join(paths.execs, id))
+}
+
+function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory)
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return []
+    throw error
+  }
+}

@@ -1,0 +1,41 @@
+import { rmSync } from 'node:fs'
+import type { Container } from '../model/container.ts'
+import { type ContainerContext, pathsOf, removeCgroups, runtimeOf, stepOf } from './context.ts'
+import type { Stops } from './stop-container.ts'
+
+/** RemoveContainer: kills it if it runs. An unknown id is removed already. Log files are the client's to delete. */
+export async function removeContainer(
+  context: ContainerContext,
+  stops: Stops,
+  idOrPrefix: string,
+): Promise<void> {
+  const found = context.catalog.findContainer(idOrPrefix)
+  if (found === undefined || found.phase === 'creating') return
+  if (found.phase !== 'exited' && found.phase !== 'removing') await stops.stop(found.id, 0)
+  await context.locks.run(found.id, async () => {
+    const container = context.catalog.container(found.id)
+    if (container === undefined) return
+    context.catalog.updateContainer(container.id, { phase: 'removing' })
+    const last = context.events.podStatus(container.podId)
+    await context.timeline.step(stepOf(container, 'RemoveContainer'), 'remove', () =>
+      undoContainer(context, container),
+    )
+    context.catalog.deleteContainer(container.id)
+    if (last !== undefined) context.events.emitLast('deleted', container.id, last)
+  })
+}
+
+/**
+ * Takes away everything a container's id stands for, whatever of it there is: the second half of removal, the
+ * recovery of a create that never ended, and of a removal that was cut short. The row is the caller's to delete.
+ */
+export async function undoContainer(context: ContainerContext, container: Container): Promise<void> {
+  const { snapshots, heavy } = context
+  const runtime = runtimeOf(context, container)
+  const paths = pathsOf(context, container.id)
+  runtime.endExecs(container.id)
+  await heavy.run(() => runtime.remove(container.id, paths))
+  await removeCgroups(context, container)
+  await snapshots.removeRootfs(container.id)
+  rmSync(paths.persist, { recursive: true, force: true })
+}

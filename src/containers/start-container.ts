@@ -1,0 +1,49 @@
+import { nowNs } from '../base/clock.ts'
+import { BerthError, messageOf, precondition } from '../base/errors.ts'
+import { requireContainer } from './container-state.ts'
+import { type ContainerContext, pathsOf, runtimeOf, stepOf } from './context.ts'
+import type { Exits } from './exits.ts'
+
+/** What runtimes report for a command that could not be started (CRI: reason `StartError`). */
+const START_ERROR_CODE = 128
+
+/**
+ * StartContainer. Only from `created`. The row needs no intent: recovery asks the runtime about every created
+ * container. A failure leaves the container exited with reason `StartError`.
+ */
+export async function startContainer(
+  context: ContainerContext,
+  exits: Exits,
+  idOrPrefix: string,
+): Promise<void> {
+  const { id } = requireContainer(context.catalog, idOrPrefix)
+  await context.locks.run(id, async () => {
+    const container = requireContainer(context.catalog, id)
+    if (container.phase !== 'created') {
+      throw precondition(`container ${id} is ${container.phase}; only a created one can be started`)
+    }
+    const runtime = runtimeOf(context, container)
+    try {
+      await context.timeline.step(stepOf(container, 'StartContainer'), 'runtime-start', () =>
+        runtime.start(id, pathsOf(context, id)),
+      )
+    } catch (error) {
+      const message = messageOf(error)
+      await exits.record(container, {
+        code: START_ERROR_CODE,
+        reason: 'StartError',
+        message,
+        finishedAt: nowNs(),
+      })
+      throw new BerthError(
+        'internal',
+        `container ${container.config.metadata.name} did not start: ${message}`,
+        error,
+      )
+    }
+    context.catalog.updateContainer(id, { phase: 'running', startedAt: nowNs() })
+    context.events.emit('started', container.podId, id)
+  })
+  // A command that ended at once did so before its container was known to run.
+  exits.look(id)
+}

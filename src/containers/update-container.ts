@@ -1,0 +1,40 @@
+import { precondition } from '../base/errors.ts'
+import type { LinuxResources } from '../model/security.ts'
+import { requireContainer } from './container-state.ts'
+import { type ContainerContext, runtimeOf, stepOf } from './context.ts'
+import { mergeResources, toOciResources } from './spec/resources.ts'
+
+/** UpdateContainerResources: cgroup and row together, or neither. Zero and empty fields stay as they are. */
+export async function updateContainer(
+  context: ContainerContext,
+  idOrPrefix: string,
+  update: LinuxResources,
+): Promise<void> {
+  const { id } = requireContainer(context.catalog, idOrPrefix)
+  await context.locks.run(id, async () => {
+    const container = requireContainer(context.catalog, id)
+    if (container.phase !== 'created' && container.phase !== 'running') {
+      throw precondition(`container ${id} is ${container.phase}; only a created or running one has resources`)
+    }
+    const runtime = runtimeOf(context, container)
+    const resources = mergeResources(container.resources, update)
+    await context.timeline.step(stepOf(container, 'UpdateContainerResources'), 'runtime-update', () =>
+      runtime.update(id, toOciResources(update, context.host)),
+    )
+    context.catalog.updateContainer(id, { resources })
+  })
+}
+
+/** ReopenContainerLog: when it returns the new file exists and the old one is no longer written. */
+export async function reopenLog(
+  context: ContainerContext,
+  paths: { bundle: string; persist: string },
+  id: string,
+): Promise<void> {
+  const container = requireContainer(context.catalog, id)
+  if (container.phase !== 'running')
+    throw precondition(`container ${id} is ${container.phase}; nothing writes its log`)
+  await context.timeline.step(stepOf(container, 'ReopenContainerLog'), 'reopen-log', () =>
+    runtimeOf(context, container).reopenLog(paths, container.logPath),
+  )
+}

@@ -1,0 +1,124 @@
+import { BerthError, notFound } from '../base/errors.ts'
+import { VERSION } from '../base/version.ts'
+import type { Config } from '../config/config.ts'
+import { podStateOf, stateOf } from '../containers/container-state.ts'
+import type { ImageService } from '../images/image-service.ts'
+import type { Pod } from '../model/pod.ts'
+import type { Network } from '../network/network.ts'
+import type { Timeline } from '../observe/timeline.ts'
+import type { Handlers } from '../runtime/handlers.ts'
+import type { Catalog } from '../state/catalog.ts'
+import type { AdminBackend, NodeStatus, PodTimeline } from './admin-service.ts'
+import type { NodeView } from './services.ts'
+
+export type NodeOptions = {
+  readonly config: Config
+  readonly catalog: Catalog
+  readonly images: ImageService
+  readonly network: Network
+  readonly handlers: Handlers
+  readonly timeline: Timeline
+  /** ns */
+  readonly startedAt: bigint
+  /** What an operator should know that is no error: old runtimes, ignored keys. */
+  readonly warnings: readonly string[]
+}
+
+/** The node as the CRI's Status, Version and RuntimeConfig show it. */
+export function nodeView({ config, network, handlers }: NodeOptions): NodeView {
+  return {
+    version: VERSION,
+    cgroupDriver: config.runtime.cgroupManager,
+    features: { supplementalGroupsPolicy: true, userNamespacesHostNetwork: false },
+    // A daemon that serves has its database, its runtime and its monitor: it would not have started without.
+    runtimeReady: () => ({ ready: true, reason: '', message: '' }),
+    network: () => network.status(),
+    handlers: () =>
+      // User namespaces need a helper process of ours, which this version has not: never promised.
+      handlers.list().map(({ name, runtime }) => ({ name, features: { ...runtime.features, idmap: false } })),
+    verboseConfig: () => ({
+      sandboxImage: config.image.pauseImage,
+      stateDir: config.root,
+      runDir: config.runroot,
+      listen: config.api.listen,
+      cgroupManager: config.runtime.cgroupManager,
+      cni: { confDir: config.network.networkDir, pluginDirs: config.network.pluginDirs },
+    }),
+    // CNI plugins have their ranges in their configuration.
+    setPodCidr: () => undefined,
+  }
+}
+
+/** What `berth status` and `berth timeline` show. */
+export function adminBackend(options: NodeOptions): AdminBackend {
+  return { status: () => nodeStatus(options), timeline: pod => podTimeline(options, pod) }
+}
+
+function nodeStatus(options: NodeOptions): NodeStatus {
+  const { config, catalog, images, handlers, warnings, startedAt } = options
+  const network = options.network.status()
+  const all = images.list('')
+  return {
+    version: VERSION,
+    pid: process.pid,
+    startedAt,
+    socket: config.api.listen,
+    root: config.root,
+    pods: podCounts(catalog),
+    containers: containerCounts(catalog),
+    images: all.length,
+    imageBytes: images.fsUsage().usedBytes,
+    conditions: [
+      { type: 'RuntimeReady', status: true, reason: '', message: '' },
+      { type: 'NetworkReady', status: network.ready, reason: network.reason, message: network.message },
+    ],
+    handlers: handlers
+      .list()
+      .filter(({ name }) => name !== '')
+      .map(({ name, runtime }) => ({ name, runtime: runtime.version })),
+    warnings,
+    memory: process.memoryUsage.rss(),
+  }
+}
+
+export function podCounts(catalog: Catalog): Record<string, number> {
+  return countBy([...catalog.pods()].map(pod => podStateOf(pod) ?? 'creating'))
+}
+
+export function containerCounts(catalog: Catalog): Record<string, number> {
+  return countBy([...catalog.containers()].map(container => stateOf(container) ?? 'creating'))
+}
+
+function countBy(states: readonly string[]): Record<string, number> {
+  const counts: Record<string, number> = {}
+  for (const state of states) counts[state] = (counts[state] ?? 0) + 1
+  return counts
+}
+
+function podTimeline({ catalog, timeline }: NodeOptions, name: string): PodTimeline {
+  const pod = catalog.findPod(name) ?? podNamed(catalog, name)
+  const current = timeline.current(pod.id)
+  return {
+    podId: pod.id,
+    podName: `${pod.config.metadata.namespace}/${pod.config.metadata.name}`,
+    entries: timeline.of(pod.id),
+    ...(current === undefined ? {} : { current }),
+  }
+}
+
+/** By `namespace/name` or name; of several attempts the latest. */
+function podNamed(catalog: Catalog, name: string): Pod {
+  const named = [...catalog.pods()].filter(({ config: { metadata } }) => {
+    return name === metadata.name || name === `${metadata.namespace}/${metadata.name}`
+  })
+  const namespaces = new Set(named.map(pod => pod.config.metadata.namespace))
+  if (namespaces.size > 1) {
+    throw new BerthError(
+      'invalid',
+      `pod ${JSON.stringify(name)} exists in ${[...namespaces].join(', ')}; give NAMESPACE/NAME`,
+    )
+  }
+  const latest = named.at(-1)
+  if (latest === undefined) throw notFound('pod', name)
+  return latest
+}

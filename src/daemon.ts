@@ -1,0 +1,308 @@
+import { nowNs } from './base/clock.ts'
+import { setEffectHook } from './base/effects.ts'
+import { messageOf } from './base/errors.ts'
+import { KeyedMutex } from './base/keyed-mutex.ts'
+import { Semaphore } from './base/semaphore.ts'
+import { VERSION } from './base/version.ts'
+import type { Config } from './config/config.ts'
+import { installedPath } from './config/installation.ts'
+import type { Loaded } from './config/load-config.ts'
+import { NodePaths } from './config/paths.ts'
+import { reloadConfig } from './config/reload-config.ts'
+import { ContainerEvents } from './containers/container-events.ts'
+import { ContainerService } from './containers/container-service.ts'
+import type { ContainerContext } from './containers/context.ts'
+import { Exits } from './containers/exits.ts'
+import { recoverContainers, sweepContainers } from './containers/recover-containers.ts'
+import { ContainerStatsReader } from './containers/stats.ts'
+import { adminBackend, containerCounts, type NodeOptions, nodeView, podCounts } from './cri/node.ts'
+import { CriServer } from './cri/server.ts'
+import type { ImageService } from './images/image-service.ts'
+import {
+  handlerOptionsOf,
+  hostFacts,
+  makeDirectories,
+  openHandlers,
+  openImages,
+  openNetwork,
+  openRegistry,
+  specDefaultsOf,
+} from './node-parts.ts'
+import { FaultHook, parseFaultPlan } from './observe/fault-plan.ts'
+import { createLog, type RootLog } from './observe/log.ts'
+import { Metrics } from './observe/metrics.ts'
+import { Timeline } from './observe/timeline.ts'
+import { openCgroups } from './os/cgroup/open-cgroups.ts'
+import { FileLock } from './os/files.ts'
+import { makePrivateMountPoint, unmount } from './os/mounts.ts'
+import { NamespacePins } from './os/namespaces.ts'
+import { closeOnExecAll, notifySystemd, peerOf, raiseFileLimit, warmThreadPool } from './os/node.ts'
+import { checkExitNotices } from './os/pidfd.ts'
+import type { PodContext } from './pods/context.ts'
+import { PodService } from './pods/pod-service.ts'
+import { PodStatsReader } from './pods/pod-stats.ts'
+import { recoverPods, sweepPods } from './pods/recover-pods.ts'
+import { knownWeakness } from './runtime/advisories.ts'
+import { watchExits } from './runtime/exits.ts'
+import { Catalog } from './state/catalog.ts'
+import { Database } from './state/database.ts'
+import { createSnapshots } from './storage/overlay.ts'
+
+export type Daemon = {
+  /** Resolves when it has stopped. */
+  readonly closed: Promise<void>
+  /** Finishes what is under way, then lets go of everything but the containers, which go on. */
+  stop(): Promise<void>
+  /** A SIGHUP's answer: takes over what can be taken over, and says what cannot. */
+  reload(next: Loaded | { readonly problem: string }): void
+}
+
+/** How long a stop waits for calls at work: below the 90 s after which systemd kills the service. */
+const STOP_GRACE_MS = 30_000
+
+/** Lost hints about ended containers are made good for at this interval. */
+const EXIT_SCAN_MS = 10_000
+
+/** Undone in reverse when the daemon stops, or when a later part does not start. */
+class Parts {
+  readonly #closers: Array<() => void | Promise<void>> = []
+
+  add<T>(part: T, close: (part: T) => void | Promise<void>): T {
+    this.#closers.push(() => close(part))
+    return part
+  }
+
+  async close(log: RootLog): Promise<void> {
+    for (let close = this.#closers.pop(); close !== undefined; close = this.#closers.pop()) {
+      try {
+        await close()
+      } catch (error) {
+        log.error({ error: messageOf(error) }, 'a part of the daemon did not close')
+      }
+    }
+  }
+}
+
+/**
+ * Builds every object once, recovers, serves.
+ * @throws BerthError with one sentence about what is missing; nothing is left behind then
+ */
+export async function startDaemon(
+  config: Config,
+  options: { readonly warnings: readonly string[] },
+): Promise<Daemon> {
+  const log = createLog({ level: config.runtime.logLevel, format: config.runtime.logFormat })
+  for (const warning of options.warnings) log.warn({}, warning)
+  const parts = new Parts()
+  try {
+    await prepareProcess(config)
+    return await compose(config, options.warnings, log, parts)
+  } catch (error) {
+    await parts.close(log)
+    throw error
+  }
+}
+
+async function prepareProcess(config: Config): Promise<void> {
+  process.umask(0o077)
+  closeOnExecAll()
+  raiseFileLimit()
+  await warmThreadPool()
+  await checkExitNotices()
+  if (config.faults !== '') setEffectHook(new FaultHook(parseFaultPlan(config.faults)))
+}
+
+// biome-ignore lint/complexity/noExcessiveLinesPerFunction: the composition reads better in one piece than in several that pass parts around
+async function compose(
+  config: Config,
+  configWarnings: readonly string[],
+  log: RootLog,
+  parts: Parts,
+): Promise<Daemon> {
+  const startedAt = nowNs()
+  const paths = new NodePaths(config.root, config.runroot)
+  makeDirectories(paths)
+  parts.add(FileLock.acquire(paths.lock), lock => lock.release())
+  const db = parts.add(Database.open(paths.database), database => database.close())
+  const catalog = new Catalog(db)
+  for (const row of catalog.unreadable) log.error(row, 'a row of the database cannot be read in full')
+
+  const metrics = new Metrics()
+  metrics.watchStates(
+    () => podCounts(catalog),
+    () => containerCounts(catalog),
+  )
+  const timeline = new Timeline({
+    log,
+    observer: metrics,
+    maxEntries: config.observe.timelineEntries,
+    slowMs: config.observe.slowStep,
+  })
+  const cgroups = openCgroups()
+  const handlers = await openHandlers(config, paths, cgroups)
+  const weaknesses = handlers
+    .list()
+    .flatMap(({ name, runtime }) => (name === '' ? [] : (knownWeakness(runtime.version) ?? [])))
+  for (const weakness of weaknesses) log.warn({}, weakness)
+
+  makePrivateMountPoint(paths.pods)
+  parts.add(paths.pods, pods => {
+    if ([...catalog.pods()].length === 0) unmount(pods)
+  })
+  const pins = parts.add(await NamespacePins.open(), opened => opened.close())
+  const snapshots = parts.add(
+    createSnapshots({ root: config.root, workers: config.image.unpackWorkers, log }),
+    opened => opened.close(),
+  )
+  const registry = parts.add(openRegistry(config, log), opened => opened.close())
+  const images = parts.add(openImages(config, db, registry, snapshots, log), opened => opened.close())
+  const network = parts.add(openNetwork(config, log), opened => opened.close())
+
+  const events = parts.add(new ContainerEvents(catalog), opened => opened.close())
+  const shared = {
+    catalog,
+    paths,
+    handlers,
+    handlerOptions: handlerOptionsOf(config),
+    events,
+    cgroups,
+    timeline,
+    log,
+    locks: new KeyedMutex(),
+    heavy: new Semaphore('runtime', config.runtime.maxParallelOperations),
+    host: hostFacts(cgroups),
+    specDefaults: specDefaultsOf(config),
+  }
+  const containerContext: ContainerContext = { ...shared, images, snapshots }
+  const exits = parts.add(new Exits(containerContext), opened => opened.close())
+  const containerStats = new ContainerStatsReader({
+    catalog,
+    cgroups,
+    snapshots,
+    mountpoint: config.root,
+    log,
+  })
+  const containers = new ContainerService(containerContext, exits, containerStats)
+  const podContext: PodContext = {
+    ...shared,
+    containers,
+    network,
+    pins,
+    networkSlots: new Semaphore('network', config.runtime.maxParallelOperations),
+    initPath: config.runtime.initPath,
+    defaultCgroup: config.runtime.podCgroupParent,
+    defaultSysctls: config.runtime.sysctls,
+  }
+  const podStats = new PodStatsReader({
+    catalog,
+    cgroups,
+    containers: containerStats,
+    namespaces: pins,
+    paths,
+    log,
+  })
+  const pods = new PodService(podContext, podStats)
+
+  const node: NodeOptions = {
+    config,
+    catalog,
+    images,
+    network,
+    handlers,
+    timeline,
+    startedAt,
+    warnings: [...configWarnings, ...weaknesses],
+  }
+  const server = parts.add(
+    new CriServer({
+      services: { pods, containers, images, events, node: nodeView(node) },
+      admin: adminBackend(node),
+      log,
+      metrics,
+      protoDir: installedPath('proto'),
+      socketPath: config.api.listen,
+      socketMode: 0o660,
+      peerOf,
+    }),
+    async opened => {
+      await opened.close(STOP_GRACE_MS)
+      // What a client gave up on is finished too: its effects and its rows belong together.
+      await Promise.all([pods.settled(), containers.settled()])
+    },
+  )
+  await server.listen()
+
+  await recover(containerContext, podContext, exits, images)
+  parts.add(
+    watchExits(paths.exits, id => exits.look(id)),
+    watch => watch[Symbol.dispose](),
+  )
+  const scan = setInterval(() => exits.scan(), EXIT_SCAN_MS)
+  parts.add(scan, clearInterval)
+  server.open()
+  parts.add(announce(config), stopAnnouncing => stopAnnouncing())
+  log.info({ version: VERSION, pid: process.pid, socket: config.api.listen }, 'berth is serving')
+  return daemonOf(config, log, timeline, parts)
+}
+
+function daemonOf(config: Config, log: RootLog, timeline: Timeline, parts: Parts): Daemon {
+  const { promise: closed, resolve } = Promise.withResolvers<void>()
+  let running = config
+  return {
+    closed,
+    stop: async () => {
+      log.info({}, 'berth is stopping; containers go on')
+      await parts.close(log)
+      resolve()
+    },
+    reload: next => {
+      if ('problem' in next) {
+        log.error({ problem: next.problem }, 'the configuration was not reloaded')
+        return
+      }
+      for (const warning of next.warnings) log.warn({}, warning)
+      const { config: reloaded, applied, needRestart } = reloadConfig(running, next.config)
+      running = reloaded
+      log.level = reloaded.runtime.logLevel
+      timeline.slowMs = reloaded.observe.slowStep
+      log.info({ applied, needRestart }, 'configuration reloaded')
+    },
+  }
+}
+
+/** Containers first: a pod that is undone has none left. */
+async function recover(
+  containerContext: ContainerContext,
+  podContext: PodContext,
+  exits: Exits,
+  images: ImageService,
+): Promise<void> {
+  const began = performance.now()
+  await recoverContainers(containerContext, exits)
+  await recoverPods(podContext)
+  await sweepContainers(containerContext)
+  await sweepPods(podContext)
+  await images.recover()
+  const { log, catalog } = containerContext
+  log.info(
+    {
+      ms: Math.round(performance.now() - began),
+      pods: podCounts(catalog),
+      containers: containerCounts(catalog),
+    },
+    'recovered',
+  )
+}
+
+/** Tells systemd that it is ready, then at half the watchdog's interval that the event loop still turns. */
+function announce(config: Config): () => void {
+  const { notifySocket, watchdogMs } = config.systemd
+  if (notifySocket === '') return () => undefined
+  notifySystemd('READY=1', notifySocket)
+  const timer =
+    watchdogMs > 0 ? setInterval(() => notifySystemd('WATCHDOG=1', notifySocket), watchdogMs / 2) : undefined
+  return () => {
+    clearInterval(timer)
+    notifySystemd('STOPPING=1', notifySocket)
+  }
+}

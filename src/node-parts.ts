@@ -1,0 +1,157 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { VERSION } from './base/version.ts'
+import type { Config } from './config/config.ts'
+import { installedPath } from './config/installation.ts'
+import { NodePaths } from './config/paths.ts'
+import type { HandlerOptions } from './containers/context.ts'
+import { parseSeccompProfile } from './containers/spec/seccomp-profile.ts'
+import type { HostFacts, SpecDefaults } from './containers/spec/spec.ts'
+import { ImageService } from './images/image-service.ts'
+import { createCni } from './network/cni.ts'
+import type { Network } from './network/network.ts'
+import type { Log } from './observe/log.ts'
+import type { Cgroups } from './os/cgroup/cgroup.ts'
+import { cgroupFeatures } from './os/cgroup/open-cgroups.ts'
+import { ensureDir } from './os/files.ts'
+import {
+  boundingCapabilities,
+  hardLimit,
+  hasX32,
+  kernelFeatures,
+  kernelRelease,
+  oomScoreAdj,
+} from './os/node.ts'
+import { createRegistry } from './registry/client.ts'
+import type { Registry } from './registry/registry.ts'
+import { Handlers } from './runtime/handlers.ts'
+import { createRuntime } from './runtime/runc.ts'
+import type { Database } from './state/database.ts'
+import type { Snapshots } from './storage/snapshots.ts'
+
+/*
+ * The parts that follow from the configuration alone, for the composition root.
+ */
+
+const CERTIFICATE_DIRECTORIES = ['/etc/containers/certs.d', '/etc/docker/certs.d']
+
+/** Where credentials are by convention (containers-auth.json(5), docker login). */
+const AUTH_FILES = [
+  '/run/containers/0/auth.json',
+  '/root/.config/containers/auth.json',
+  '/root/.docker/config.json',
+]
+
+const PLUGIN_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
+/** Private whatever the umask and whoever made them: images hold setuid programs (CVE-2021-41103). */
+export function makeDirectories(paths: NodePaths): void {
+  ensureDir(paths.root, 0o700)
+  // The socket is in here, and its group may use it; everything else below is private by itself.
+  ensureDir(paths.runRoot, 0o711)
+  const directories = [paths.pods, paths.bundles, paths.exits, paths.sockets, paths.execs, paths.temporary]
+  for (const directory of [...directories, paths.persistent, paths.cni]) ensureDir(directory, 0o700)
+}
+
+export async function openHandlers(config: Config, paths: NodePaths, cgroups: Cgroups): Promise<Handlers> {
+  const runtimes = await Promise.all(
+    Object.values(config.runtime.runtimes).map(handler => {
+      ensureDir(handler.root, 0o700)
+      return createRuntime({
+        handler: handler.name,
+        runtimePath: handler.path,
+        runtimeRoot: handler.root,
+        conmonPath: handler.monitorPath,
+        exitsDir: paths.exits,
+        socketsDir: paths.sockets,
+        env: { TMPDIR: paths.temporary, ...handler.monitorEnv },
+        systemdCgroup: false,
+        noSyncLog: handler.noSyncLog,
+        cgroups,
+      })
+    }),
+  )
+  return new Handlers(runtimes, config.runtime.defaultRuntime)
+}
+
+export function handlerOptionsOf(config: Config): (name: string) => HandlerOptions {
+  const { runtimes, defaultRuntime, conmonCgroup } = config.runtime
+  return name => runtimes[name || defaultRuntime] ?? { monitorCgroup: conmonCgroup, allowedAnnotations: [] }
+}
+
+export function openRegistry(config: Config, log: Log): Registry {
+  const { image } = config
+  return createRegistry({
+    registriesConf: image.registriesConf,
+    registriesConfDir: image.registriesConfDir,
+    insecureRegistries: image.insecureRegistries,
+    authFiles: image.globalAuthFile === '' ? AUTH_FILES : [image.globalAuthFile],
+    certDirs: CERTIFICATE_DIRECTORIES,
+    proxy: config.proxy,
+    userAgent: `berth/${VERSION}`,
+    log,
+    progressTimeoutMs: image.pullProgressTimeout,
+  })
+}
+
+export function openImages(
+  config: Config,
+  db: Database,
+  registry: Registry,
+  snapshots: Snapshots,
+  log: Log,
+): ImageService {
+  const { image } = config
+  return new ImageService({
+    db,
+    registry,
+    snapshots,
+    log,
+    limits: {
+      maxEntries: image.unpackMaxEntries,
+      maxDepth: image.unpackMaxDepth,
+      maxBytes: image.unpackMaxSize,
+    },
+    maxParallelDownloads: image.maxParallelDownloads,
+    pinnedImages: image.pinnedImages,
+  })
+}
+
+export function openNetwork(config: Config, log: Log): Network {
+  const { networkDir, pluginDirs, cniDefaultNetwork } = config.network
+  return createCni({
+    confDir: networkDir,
+    pluginDirs,
+    ...(cniDefaultNetwork === '' ? {} : { defaultNetwork: cniDefaultNetwork }),
+    cacheDir: new NodePaths(config.root, config.runroot).cni,
+    path: PLUGIN_PATH,
+    log,
+  })
+}
+
+export function hostFacts(cgroups: Cgroups): Omit<HostFacts, 'devices'> {
+  return {
+    capabilities: boundingCapabilities(),
+    oomScoreAdj: oomScoreAdj(),
+    hardLimit,
+    cgroupVersion: cgroups.version,
+    ...cgroupFeatures(cgroups),
+    ...kernelFeatures(),
+    arch: process.arch === 'arm64' ? 'arm64' : 'amd64',
+    x32: hasX32(),
+    kernel: kernelRelease(),
+  }
+}
+
+export function specDefaultsOf(config: Config): Omit<SpecDefaults, 'allowedAnnotations'> {
+  const { runtime } = config
+  const profile = runtime.seccompProfile || join(installedPath('conf'), 'seccomp.json')
+  return {
+    capabilities: runtime.defaultCapabilities,
+    rlimits: runtime.rlimits,
+    pidsLimit: runtime.pidsLimit,
+    env: runtime.defaultEnv,
+    seccomp: parseSeccompProfile(readFileSync(profile, 'utf8'), profile),
+    apparmorProfile: runtime.apparmorProfile,
+  }
+}

@@ -1,0 +1,51 @@
+import { readFileSync } from 'node:fs'
+import { hostname } from 'node:os'
+import { errnoOf } from '../base/errors.ts'
+import type { DnsConfig, Pod } from '../model/pod.ts'
+import { writeFileAtomic } from '../os/files.ts'
+import { hasNetwork, type PodContext } from './context.ts'
+
+/** Readable for every user of a container, like the files they stand for. */
+const MODE = 0o644
+
+/** A resolv.conf beyond this is none. */
+const MAX_RESOLV_CONF = 64 * 1024
+
+/** hostname and resolv.conf: bound into every container of the pod. */
+export function writePodFiles(context: PodContext, pod: Pod): void {
+  const paths = context.paths.pod(pod.id)
+  const name = hasNetwork(pod) ? pod.config.hostname : hostname()
+  writeFileAtomic(paths.hostname, `${name}\n`, MODE)
+  writeFileAtomic(paths.resolvConf, resolvConf(pod.config.dns), MODE)
+}
+
+/** For clients that bring no /etc/hosts of their own; kubelet always does. */
+export function writeHosts(context: PodContext, pod: Pod, ips: readonly string[]): void {
+  const own = ips.map(ip => `${ip}\t${pod.config.hostname}\n`).join('')
+  const text = hasNetwork(pod)
+    ? `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n${own}`
+    : readNodeFile('/etc/hosts')
+  writeFileAtomic(context.paths.pod(pod.id).hosts, text, MODE)
+}
+
+/** Without a DNS configuration (or with an empty one) the node's. */
+export function resolvConf(dns: DnsConfig | undefined): string {
+  if (dns === undefined || dns.servers.length + dns.searches.length + dns.options.length === 0) {
+    return readNodeFile('/etc/resolv.conf').slice(0, MAX_RESOLV_CONF)
+  }
+  const lines = [
+    ...(dns.searches.length > 0 ? [`search ${dns.searches.join(' ')}`] : []),
+    ...dns.servers.map(server => `nameserver ${server}`),
+    ...(dns.options.length > 0 ? [`options ${dns.options.join(' ')}`] : []),
+  ]
+  return lines.map(line => `${line}\n`).join('')
+}
+
+function readNodeFile(path: string): string {
+  try {
+    return readFileSync(path, 'utf8')
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return ''
+    throw error
+  }
+}

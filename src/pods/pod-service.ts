@@ -1,0 +1,178 @@
+import { isDeepStrictEqual } from 'node:util'
+import type { Dict } from '../base/dict.ts'
+import { BerthError, notFound } from '../base/errors.ts'
+import { SingleFlight } from '../base/single-flight.ts'
+import { type PodState, type PodStatus, podStateOf } from '../containers/container-state.ts'
+import { type Pod, type PodConfig, podKey, podName } from '../model/pod.ts'
+import type { LinuxResources } from '../model/security.ts'
+import type { PodStats } from '../model/usage.ts'
+import type { PodContext } from './context.ts'
+import type { PodStatsReader } from './pod-stats.ts'
+import { removePod } from './remove-pod.ts'
+import { runPod } from './run-pod.ts'
+import { stopPod } from './stop-pod.ts'
+
+/** '' and empty match everything; what is given must all match. */
+export type PodFilter = { readonly id: string; readonly state?: PodState; readonly labels: Dict }
+
+type Run = { readonly config: PodConfig; readonly handler: string }
+
+/** The pods of the node: one method for each call of the CRI, each of which may come again at any time. */
+export class PodService {
+  readonly #context: PodContext
+  readonly #stats: PodStatsReader
+  readonly #runs = new SingleFlight<string>('never')
+  readonly #stops = new SingleFlight<void>('never')
+  readonly #removes = new SingleFlight<void>('never')
+  /** What is being made, by key. */
+  readonly #running = new Map<string, Run>()
+
+  constructor(context: PodContext, stats: PodStatsReader) {
+    this.#context = context
+    this.#stats = stats
+  }
+
+  /**
+   * A call with the key of one under way joins it; one whose answer never reached its caller gets that answer. A
+   * caller that leaves does not end the work.
+   */
+  async run(config: PodConfig, handler: string, signal: AbortSignal): Promise<string> {
+    const key = podKey(config.metadata)
+    const run: Run = { config, handler }
+    const inFlight = this.#running.get(key)
+    if (inFlight !== undefined && !isDeepStrictEqual(inFlight, run)) throw this.#duplicate(config)
+    const id = await this.#runs.run(key, signal, async () => {
+      this.#running.set(key, run)
+      try {
+        return (await this.#reuse(key, run)) ?? (await runPod(this.#context, config, handler))
+      } finally {
+        this.#running.delete(key)
+      }
+    })
+    this.#deliver(id)
+    return id
+  }
+
+  async stop(idOrPrefix: string, signal?: AbortSignal): Promise<void> {
+    const id = this.#context.catalog.findPod(idOrPrefix)?.id
+    if (id !== undefined) await this.#stops.run(id, signal, () => stopPod(this.#context, id))
+  }
+
+  async remove(idOrPrefix: string, signal?: AbortSignal): Promise<void> {
+    const id = this.#context.catalog.findPod(idOrPrefix)?.id
+    if (id === undefined) return
+    await this.#removes.run(id, signal, async () => {
+      await removePod(this.#context, id)
+      this.#stats.forget(id)
+    })
+  }
+
+  /** @throws BerthError not-found */
+  status(idOrPrefix: string): PodStatus {
+    const status = this.#context.events.podStatus(this.#require(idOrPrefix).id)
+    if (status === undefined) throw notFound('pod sandbox', idOrPrefix)
+    return status
+  }
+
+  list(filter: PodFilter): Pod[] {
+    const { catalog } = this.#context
+    const one = filter.id === '' ? undefined : catalog.findPod(filter.id)
+    const candidates = filter.id === '' ? catalog.pods() : one === undefined ? [] : [one]
+    const labels = Object.entries(filter.labels)
+    const found: Pod[] = []
+    for (const pod of candidates) {
+      const state = podStateOf(pod)
+      if (state === undefined || (filter.state !== undefined && state !== filter.state)) continue
+      if (labels.every(([key, value]) => pod.config.labels[key] === value)) found.push(pod)
+    }
+    return found
+  }
+
+  /** What `crictl inspectp` shows below `info`. */
+  verbose(idOrPrefix: string): Record<string, unknown> {
+    const pod = this.#require(idOrPrefix)
+    const paths = this.#context.paths.pod(pod.id)
+    const { network, ipc } = pod.config.namespaces
+    return {
+      pid: pod.init?.pid ?? 0,
+      runtimeHandler: pod.runtimeHandler,
+      cgroup: pod.cgroup,
+      netns: network === 'node' ? '' : paths.namespace('net'),
+      ipcns: ipc === 'node' ? '' : paths.namespace('ipc'),
+      cniResult: pod.network.attachment?.result,
+      networkHeld: pod.networkHeld,
+      phase: pod.phase,
+      config: pod.config,
+    }
+  }
+
+  /**
+   * kubelet announces a new size of the pod before it changes the pod's cgroup, which is its own. runc needs nothing.
+   * @throws BerthError not-found
+   */
+  async updateResources(
+    idOrPrefix: string,
+    _overhead?: LinuxResources,
+    _resources?: LinuxResources,
+  ): Promise<void> {
+    this.#require(idOrPrefix)
+  }
+
+  async stats(idOrPrefix: string): Promise<PodStats> {
+    return await this.#stats.of(this.#require(idOrPrefix))
+  }
+
+  /** Of ready pods only. */
+  async listStats(filter: Omit<PodFilter, 'state'>): Promise<PodStats[]> {
+    return await this.#stats.ofAll(this.list({ ...filter, state: 'ready' }))
+  }
+
+  /** Work under way, for a shutdown that lets it finish. */
+  async settled(): Promise<void> {
+    await Promise.all([this.#runs.settled(), this.#stops.settled(), this.#removes.settled()])
+  }
+
+  #require(idOrPrefix: string): Pod {
+    const pod = this.#context.catalog.findPod(idOrPrefix)
+    if (pod === undefined || pod.phase === 'creating') throw notFound('pod sandbox', idOrPrefix)
+    return pod
+  }
+
+  /** The id of a pod with this key, if it is one that its caller never heard of. */
+  async #reuse(key: string, run: Run): Promise<string | undefined> {
+    const existing = this.#context.catalog.podByKey(key)
+    if (existing === undefined) return undefined
+    if (existing.phase !== 'ready' && !existing.delivered) {
+      // It never came up and could not be cleared. Once more: the key is free when nothing of it is left.
+      await removePod(this.#context, existing.id)
+      return undefined
+    }
+    const same = existing.runtimeHandler === run.handler && sameConfig(existing.config, run.config)
+    if (existing.phase !== 'ready' || existing.delivered || !same) throw this.#duplicate(run.config)
+    return existing.id
+  }
+
+  #duplicate(config: PodConfig): BerthError {
+    const { catalog, timeline } = this.#context
+    const existing = catalog.podByKey(podKey(config.metadata))
+    const doing = existing && timeline.describe(existing.id)
+    return new BerthError(
+      'exists',
+      `pod ${podName(config.metadata)} exists${existing === undefined ? ' with another configuration' : ` as ${existing.id}`}` +
+        `${doing ? `; ${doing}` : ''}`,
+    )
+  }
+
+  /** The answer is on its way: from now on the same call is a duplicate. */
+  #deliver(id: string): void {
+    setImmediate(() => {
+      const pod = this.#context.catalog.pod(id)
+      if (pod?.delivered === false) this.#context.catalog.updatePod(id, { delivered: true })
+    })
+  }
+}
+
+/** The stored one has the node's name where the client gave none. */
+function sameConfig(stored: PodConfig, asked: PodConfig): boolean {
+  return isDeepStrictEqual(asked.hostname === '' ? { ...stored, hostname: '' } : stored, asked)
+}

@@ -1,0 +1,124 @@
+import { hostname } from 'node:os'
+import { nowNs } from '../base/clock.ts'
+import { BerthError, messageOf } from '../base/errors.ts'
+import { newId } from '../base/ids.ts'
+import { makeLogDirectory } from '../containers/log-directory.ts'
+import type { Pod, PodConfig, PodNetwork } from '../model/pod.ts'
+import { ensureDir } from '../os/files.ts'
+import { MS_NODEV, MS_NOEXEC, MS_NOSUID, mount } from '../os/mounts.ts'
+import { bootId } from '../os/node.ts'
+import { hasNetwork, type PodContext, stepOf, targetOf } from './context.ts'
+import { writeHosts, writePodFiles } from './pod-files.ts'
+import { startPodInit } from './pod-init.ts'
+import { undoPod } from './remove-pod.ts'
+import { sysctlsOf } from './sysctls.ts'
+
+/** bytes, as every runtime gives (CRI has no field for it) */
+const SHM_SIZE = 64 * 2 ** 20
+
+/**
+ * RunPodSandbox: intent row → files, shared memory, pinned namespaces → CNI ADD → init process if the pod shares its
+ * PID namespace → `ready`. Whatever fails is undone as recovery would; if the network cannot be given back the pod
+ * stays as not ready, so that StopPodSandbox can try again and no address is lost.
+ */
+export async function runPod(
+  context: PodContext,
+  config: PodConfig,
+  runtimeHandler: string,
+): Promise<string> {
+  context.handlers.get(runtimeHandler)
+  const pod = intentOf(context, config, runtimeHandler)
+  return await context.locks.run(pod.id, async () => {
+    context.catalog.insertPod(pod)
+    try {
+      await make(context, pod)
+    } catch (error) {
+      await undo(context, pod, error)
+      throw error
+    }
+    context.events.emit('created', pod.id, pod.id)
+    context.events.emit('started', pod.id, pod.id)
+    return pod.id
+  })
+}
+
+function intentOf(context: PodContext, config: PodConfig, runtimeHandler: string): Pod {
+  const id = newId()
+  return {
+    id,
+    config: config.hostname === '' ? { ...config, hostname: hostname() } : config,
+    runtimeHandler,
+    phase: 'creating',
+    createdAt: nowNs(),
+    bootId: bootId(),
+    cgroup: config.cgroupParent === '' ? `${context.defaultCgroup}/pod${id}` : config.cgroupParent,
+    // Held from before ADD: after a crash nobody knows how far the plugins came.
+    networkHeld: config.namespaces.network !== 'node',
+    network: { ips: [] },
+    delivered: false,
+  }
+}
+
+async function make(context: PodContext, pod: Pod): Promise<void> {
+  const { timeline, catalog } = context
+  const at = stepOf(pod, 'RunPodSandbox')
+  await timeline.step(at, 'pod-directory', () => makeDirectory(context, pod))
+  await timeline.step(at, 'pin-namespaces', () => pinNamespaces(context, pod))
+  const network = await attach(context, pod)
+  writeHosts(context, pod, network.ips)
+  const init =
+    pod.config.namespaces.pid === 'pod'
+      ? await timeline.step(at, 'start-init', () => startPodInit(context, pod))
+      : undefined
+  const ready = { phase: 'ready', network, ...(init === undefined ? {} : { init }) } as const
+  if (catalog.updatePod(pod.id, ready) === undefined) {
+    throw new BerthError('internal', `pod ${pod.id} vanished while it was made`)
+  }
+}
+
+function makeDirectory(context: PodContext, pod: Pod): void {
+  const paths = context.paths.pod(pod.id)
+  ensureDir(paths.directory, 0o700)
+  writePodFiles(context, pod)
+  if (pod.config.logDirectory !== '') makeLogDirectory(pod.config.logDirectory)
+  if (pod.config.namespaces.ipc !== 'node') {
+    ensureDir(paths.shm, 0o700)
+    mount('shm', paths.shm, 'tmpfs', MS_NOSUID | MS_NODEV | MS_NOEXEC, `mode=1777,size=${SHM_SIZE}`)
+  }
+}
+
+async function pinNamespaces(context: PodContext, pod: Pod): Promise<void> {
+  const network = hasNetwork(pod)
+  const ipc = pod.config.namespaces.ipc !== 'node'
+  if (!network && !ipc) return
+  await context.pins.create({
+    dir: context.paths.pod(pod.id).namespaces,
+    network,
+    ipc,
+    // The host name belongs to the network's identity: a pod in the node's network has the node's.
+    uts: network,
+    hostname: pod.config.hostname,
+    sysctls: sysctlsOf(context.defaultSysctls, pod.config),
+  })
+}
+
+async function attach(context: PodContext, pod: Pod): Promise<PodNetwork> {
+  if (!hasNetwork(pod)) return { ips: [] }
+  return await context.timeline.step(stepOf(pod, 'RunPodSandbox'), 'cni-add', () =>
+    context.networkSlots.run(() => context.network.attach(targetOf(context, pod, true))),
+  )
+}
+
+async function undo(context: PodContext, pod: Pod, why: unknown): Promise<void> {
+  const { catalog, timeline, log } = context
+  try {
+    await timeline.step(stepOf(pod, 'RunPodSandbox'), 'undo', () => undoPod(context, pod))
+    catalog.deletePod(pod.id)
+  } catch (error) {
+    catalog.updatePod(pod.id, { phase: 'notready' })
+    log.error(
+      { podId: pod.id, error: messageOf(error), why: messageOf(why) },
+      'a pod that could not be made could not be cleared either; it stays, not ready, until it is stopped and removed',
+    )
+  }
+}
