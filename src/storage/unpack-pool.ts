@@ -1,0 +1,157 @@
+import type { Readable } from 'node:stream'
+import { BerthError, internal } from '../base/errors.ts'
+import { Semaphore } from '../base/semaphore.ts'
+import { forkWorker, type WorkerProcess } from '../os/workers.ts'
+import type { UnpackedLayer } from './snapshots.ts'
+import { type UnpackJob, type UnpackReply, writeFrames } from './unpack-protocol.ts'
+
+// A pull unpacks its layers back to back; after it, 50 MB per worker go back to the node.
+const IDLE_MS = 10_000
+// Loading takes 0.1 s; a machine that needs this long has other troubles.
+const START_MS = 30_000
+const SEMI_SPACE_MIB = 16
+// The names of a layer with a million directories.
+const OLD_SPACE_MIB = 512
+
+/** A few processes that unpack layers, started on demand. */
+export class UnpackPool {
+  readonly #size: number
+  readonly #warn: (message: string) => void
+  readonly #slots: Semaphore
+  /** With the timers that end them. */
+  readonly #idle = new Map<UnpackWorker, NodeJS.Timeout>()
+  readonly #all = new Set<UnpackWorker>()
+  #isClosed = false
+
+  /** @param size at most one per processor is of use */
+  constructor(size: number, warn: (message: string) => void) {
+    this.#size = size
+    this.#warn = warn
+    this.#slots = new Semaphore('unpack workers', size)
+  }
+
+  /** Starts what is missing, so that the first layers do not wait for it. */
+  prepare(): void {
+    while (!this.#isClosed && this.#all.size < this.#size) this.#rest(this.#start())
+  }
+
+  /** When this returns or throws, nothing is written to the job's directory any more. */
+  run(job: UnpackJob, source: Readable, signal: AbortSignal): Promise<UnpackedLayer> {
+    return this.#slots.run(async () => {
+      if (this.#isClosed) throw new BerthError('cancelled', 'the unpack workers are closed')
+      const worker = this.#wake() ?? this.#start()
+      try {
+        const { layer, warning } = await worker.unpack(job, source, signal)
+        if (warning !== undefined) this.#warn(warning)
+        this.#rest(worker)
+        return layer
+      } catch (error) {
+        // Whatever state it is in: the next layer gets a fresh one.
+        await worker.end()
+        throw error
+      }
+    }, signal)
+  }
+
+  /** Kills the workers. */
+  async close(): Promise<void> {
+    this.#isClosed = true
+    await Promise.all([...this.#all].map(worker => worker.end()))
+  }
+
+  #start(): UnpackWorker {
+    const worker = new UnpackWorker()
+    this.#all.add(worker)
+    void worker.ended.then(() => {
+      this.#all.delete(worker)
+      this.#forget(worker)
+    })
+    return worker
+  }
+
+  #rest(worker: UnpackWorker): void {
+    if (worker.hasEnded) return
+    const end = () => {
+      this.#forget(worker) // at once: its end takes a moment, in which it must get no job
+      void worker.end()
+    }
+    this.#idle.set(worker, setTimeout(end, IDLE_MS).unref())
+  }
+
+  #wake(): UnpackWorker | undefined {
+    const worker = this.#idle.keys().next().value
+    if (worker !== undefined) this.#forget(worker)
+    return worker
+  }
+
+  #forget(worker: UnpackWorker): void {
+    clearTimeout(this.#idle.get(worker))
+    this.#idle.delete(worker)
+  }
+}
+
+type Done = Extract<UnpackReply, { kind: 'done' }>
+
+class UnpackWorker {
+  readonly #process: WorkerProcess
+  readonly #ready = Promise.withResolvers<void>()
+  #reply: PromiseWithResolvers<Done> | undefined
+  readonly ended: Promise<void>
+  hasEnded = false
+
+  constructor() {
+    this.#process = forkWorker('unpack-worker', {
+      from: import.meta.url,
+      maxSemiSpace: SEMI_SPACE_MIB,
+      maxOldSpace: OLD_SPACE_MIB,
+      onMessage: message => this.#receive(message as UnpackReply),
+    })
+    this.ended = this.#process.exited.then(
+      ({ code, stderr }) =>
+        this.#onEnd(internal(`the unpack worker ended with code ${code}: ${stderr.trim()}`)),
+      error => this.#onEnd(internal('the unpack worker did not start', error)),
+    )
+    this.#ready.promise.catch(() => undefined) // it may end before anybody waits for it
+    const late = setTimeout(() => void this.end(), START_MS)
+    void Promise.race([this.#ready.promise.catch(() => undefined), this.ended]).then(() => clearTimeout(late))
+  }
+
+  async unpack(job: UnpackJob, source: Readable, signal: AbortSignal): Promise<Done> {
+    const aborted = Promise.withResolvers<never>()
+    const abort = () => aborted.reject(signal.reason)
+    signal.addEventListener('abort', abort, { once: true })
+    if (signal.aborted) abort()
+    try {
+      return await Promise.race([aborted.promise, this.#unpack(job, source)])
+    } finally {
+      signal.removeEventListener('abort', abort)
+      source.destroy()
+    }
+  }
+
+  async #unpack(job: UnpackJob, source: Readable): Promise<Done> {
+    await this.#ready.promise
+    const reply = Promise.withResolvers<Done>()
+    this.#reply = reply
+    const sent = this.#process.send(job).then(() => writeFrames(source, this.#process.bulk))
+    const [done] = await Promise.all([reply.promise, sent])
+    return done
+  }
+
+  #receive(message: UnpackReply): void {
+    if (message.kind === 'ready') this.#ready.resolve()
+    else if (message.kind === 'done') this.#reply?.resolve(message)
+    else this.#reply?.reject(new BerthError(message.code, message.message))
+  }
+
+  #onEnd(error: BerthError): void {
+    this.hasEnded = true
+    this.#ready.reject(error)
+    this.#reply?.reject(error)
+  }
+
+  async end(): Promise<void> {
+    this.#process.kill()
+    await this.ended
+  }
+}

@@ -1,0 +1,103 @@
+/**
+ * The process that unpacks layers, one at a time, chrooted into the layer's directory: nothing that a layer brings
+ * can lead out of it, make the daemon grow or end it. Jobs come over the IPC channel, the bytes of a job's blob in
+ * frames (length, bytes; see unpack-protocol.ts) on descriptor 3. Everything is loaded before the first job, since
+ * whatever is opened later comes from the layer.
+ */
+import { createHash, type Hash } from 'node:crypto'
+import { chmodSync, mkdirSync, openSync, readFileSync } from 'node:fs'
+import { Socket } from 'node:net'
+import { gzipSync, zstdCompressSync } from 'node:zlib'
+import { digestFromHex } from '../base/digest.ts'
+import { BerthError, messageOf } from '../base/errors.ts'
+import { chroot, fchdir } from '../os/syscalls.ts'
+import { decompress } from './decompress.ts'
+import { TarReader } from './layer-tar.ts'
+import { LayerWriter } from './layer-writer.ts'
+import { BULK_FD, FrameReader, type UnpackJob, type UnpackReply } from './unpack-protocol.ts'
+
+const IDENTITY_MAP = /^\s*0\s+0\s+4294967295\s*$/
+
+const root = openSync('/', 'r')
+const skipDevices = !IDENTITY_MAP.test(readFileSync('/proc/self/uid_map', 'utf8'))
+const frames = new FrameReader(new Socket({ fd: BULK_FD, writable: false }))
+
+process.umask(0) // modes are set as the layer says
+process.on('disconnect', () => process.exit()) // the daemon has died
+process.on('message', async (job: UnpackJob) => reply(await answer(job)))
+await warmUp()
+reply({ kind: 'ready' })
+
+function reply(message: UnpackReply): void {
+  // The daemon is gone, or has lost interest and is about to kill this process.
+  process.send?.(message, undefined, undefined, () => undefined)
+}
+
+async function answer(job: UnpackJob): Promise<UnpackReply> {
+  try {
+    return await unpack(job)
+  } catch (error) {
+    const code = error instanceof BerthError ? error.code : 'internal'
+    return { kind: 'failed', code, message: messageOf(error) }
+  }
+}
+
+async function unpack({ staging, limits }: UnpackJob): Promise<UnpackReply> {
+  mkdirSync(staging, { mode: 0o700 })
+  chmodSync(staging, 0o755)
+  process.chdir(staging)
+  chroot('.')
+  process.chdir('/')
+  try {
+    const writer = new LayerWriter({ ...limits, skipDevices })
+    const reader = new TarReader(writer)
+    const blob = new Meter()
+    const tar = new Meter()
+    await decompress(metered(frames.run(), blob), chunk => {
+      tar.add(chunk)
+      if (tar.size > limits.maxBytes) {
+        throw new BerthError('exhausted', `the layer is larger than ${limits.maxBytes} bytes uncompressed`)
+      }
+      reader.push(chunk)
+    })
+    reader.end()
+    const { warning, ...written } = writer.finish()
+    const layer = { blobDigest: blob.digest(), blobSize: blob.size, diffId: tar.digest(), ...written }
+    return { kind: 'done', layer, warning }
+  } finally {
+    fchdir(root)
+    chroot('.')
+  }
+}
+
+async function* metered(source: AsyncIterable<Buffer>, meter: Meter): AsyncGenerator<Buffer> {
+  for await (const chunk of source) {
+    meter.add(chunk)
+    yield chunk
+  }
+}
+
+class Meter {
+  readonly #hash: Hash = createHash('sha256')
+  size = 0
+
+  add(chunk: Buffer): void {
+    this.#hash.update(chunk)
+    this.size += chunk.length
+  }
+
+  digest(): ReturnType<typeof digestFromHex> {
+    return digestFromHex(this.#hash.digest('hex'))
+  }
+}
+
+/** Makes Node and its libraries load what they load at first use. */
+async function warmUp(): Promise<void> {
+  for (const blob of [gzipSync('x'), zstdCompressSync('x')]) {
+    await decompress(metered(one(blob), new Meter()), () => undefined)
+  }
+}
+
+async function* one(chunk: Buffer): AsyncGenerator<Buffer> {
+  yield chunk
+}
