@@ -147,7 +147,9 @@ async function compose(
 
   makePrivateMountPoint(paths.pods)
   parts.add(paths.pods, pods => {
-    if ([...catalog.pods()].length === 0) unmount(pods)
+    if ([...catalog.pods()].length > 0) return
+    unmount(pods)
+    cgroups.remove(config.runtime.podCgroupParent)
   })
   const pins = parts.add(await NamespacePins.open(), opened => opened.close())
   const snapshots = parts.add(

@@ -2,7 +2,7 @@ import { lstatSync, readFileSync, realpathSync, statSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { errnoOf, internal, invalid, messageOf, notFound, precondition } from '../base/errors.ts'
-import type { Container, Mount } from '../model/container.ts'
+import type { Container, ContainerConfig, Mount } from '../model/container.ts'
 import type { Image } from '../model/image.ts'
 import type { OciSpec } from '../model/oci.ts'
 import type { Pod } from '../model/pod.ts'
@@ -64,7 +64,7 @@ export function specOf(
   images: ContainerImages,
   runtime: Runtime,
 ): ContainerSpec {
-  const { config } = container
+  const config = withPodNamespaces(container.config, pod)
   const rootfs = context.snapshots.rootfsPath(container.id)
   checkRoot(rootfs)
   for (const volume of images.root.config.volumes) mkdirInRoot(rootfs, volume, 0o755)
@@ -82,7 +82,7 @@ export function specOf(
     image: images.root.config,
     imageName: container.imageName,
     rootfs,
-    podPaths: podPathsOf(context, pod, container),
+    podPaths: podPathsOf(context, pod, config),
     user,
     host: { ...context.host, devices: config.security.privileged ? listHostDevices() : [] },
     defaults: {
@@ -130,11 +130,22 @@ function readLocalhostSeccomp({ config }: Container): SeccompRules | undefined {
   }
 }
 
+/**
+ * Network and IPC namespaces are the pod's whatever the container says. A PID namespace of mode POD is what the pod
+ * has: one for all, one for each, or the node's.
+ */
+function withPodNamespaces(config: ContainerConfig, pod: Pod): ContainerConfig {
+  const { network, ipc, pid: podPid } = pod.config.namespaces
+  const asked = config.security.namespaces
+  const pid = asked.pid === 'pod' ? podPid : asked.pid
+  return { ...config, security: { ...config.security, namespaces: { ...asked, network, ipc, pid } } }
+}
+
 /** A namespace that the pod shares with the node is left out. */
-function podPathsOf(context: ContainerContext, pod: Pod, container: Container): PodPaths {
+function podPathsOf(context: ContainerContext, pod: Pod, config: ContainerConfig): PodPaths {
   const paths = context.paths.pod(pod.id)
   const { network, ipc } = pod.config.namespaces
-  const pidns = pidNamespace(context, pod, container)
+  const pidns = pidNamespace(context, pod, config)
   return {
     ...(network === 'node' ? {} : { netns: paths.namespace('net'), utsns: paths.namespace('uts') }),
     ...(ipc === 'node' ? {} : { ipcns: paths.namespace('ipc') }),
@@ -146,8 +157,8 @@ function podPathsOf(context: ContainerContext, pod: Pod, container: Container): 
   }
 }
 
-function pidNamespace(context: ContainerContext, pod: Pod, container: Container): string | undefined {
-  const { pid, targetId } = container.config.security.namespaces
+function pidNamespace(context: ContainerContext, pod: Pod, config: ContainerConfig): string | undefined {
+  const { pid, targetId } = config.security.namespaces
   if (pid === 'target') {
     const target = context.catalog.findContainer(targetId)
     if (target === undefined || target.podId !== pod.id) {

@@ -10,12 +10,12 @@ export async function removeContainer(
   idOrPrefix: string,
 ): Promise<void> {
   const found = context.catalog.findContainer(idOrPrefix)
-  if (found === undefined || found.phase === 'creating') return
+  if (found === undefined) return
+  // One under way is waited for; what a failed one could not undo is removed like everything else.
   if (found.phase !== 'exited' && found.phase !== 'removing') await stops.stop(found.id, 0)
   await context.locks.run(found.id, async () => {
-    const container = context.catalog.container(found.id)
+    const container = context.catalog.updateContainer(found.id, { phase: 'removing' })
     if (container === undefined) return
-    context.catalog.updateContainer(container.id, { phase: 'removing' })
     const last = context.events.podStatus(container.podId)
     await context.timeline.step(stepOf(container, 'RemoveContainer'), 'remove', () =>
       undoContainer(context, container),

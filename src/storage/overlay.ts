@@ -30,12 +30,13 @@ export type SnapshotOptions = {
 /** Deleting is disk work that nobody waits for. */
 const DELETERS = 2
 
-/** Layers and root file systems as overlay directories: `layers/`, `staging/`, `trash/`, `rootfs/` below one root. */
+/** Layers and root file systems as overlay directories: `storage/{layers,staging,trash,rootfs}` below the root. */
 export function createSnapshots(options: SnapshotOptions): Snapshots {
   return new OverlaySnapshots(options)
 }
 
 class OverlaySnapshots implements Snapshots {
+  readonly #root: string
   readonly #layers: string
   readonly #staging: string
   readonly #trash: string
@@ -46,17 +47,20 @@ class OverlaySnapshots implements Snapshots {
   readonly #deleting = new Set<Promise<void>>()
 
   constructor({ root, workers, log }: SnapshotOptions) {
-    this.#layers = join(root, 'layers')
-    this.#staging = join(root, 'staging')
-    this.#trash = join(root, 'trash')
-    this.#roots = join(root, 'rootfs')
+    this.#root = join(root, 'storage')
+    this.#layers = join(this.#root, 'layers')
+    this.#staging = join(this.#root, 'staging')
+    this.#trash = join(this.#root, 'trash')
+    this.#roots = join(this.#root, 'rootfs')
     this.#log = log
     this.#pool = new UnpackPool(workers, message => log.warn({}, message))
     // Images hold setuid programs: nobody else may come near (CVE-2021-41103), whoever made the directory before.
-    for (const directory of [root, this.#layers, this.#staging, this.#trash, this.#roots])
+    ensureDir(this.#root, 0o700)
+    // A mount that spread into other mount namespaces would stay busy there after it is gone here. One mount for all
+    // four: between two nothing could be renamed.
+    makePrivateMountPoint(this.#root)
+    for (const directory of [this.#layers, this.#staging, this.#trash, this.#roots])
       ensureDir(directory, 0o700)
-    // A mount that spread into other mount namespaces would stay busy there after it is gone here.
-    makePrivateMountPoint(this.#roots)
   }
 
   prepare(): void {
@@ -174,7 +178,7 @@ class OverlaySnapshots implements Snapshots {
   async close(): Promise<void> {
     await this.#pool.close()
     await Promise.all(this.#deleting)
-    if (this.listRootfs().length === 0) unmountAll(this.#roots)
+    if (this.listRootfs().length === 0) unmountAll(this.#root)
   }
 
   /** For an image without layers. */

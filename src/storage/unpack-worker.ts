@@ -22,12 +22,6 @@ const root = openSync('/', 'r')
 const skipDevices = !IDENTITY_MAP.test(readFileSync('/proc/self/uid_map', 'utf8'))
 const frames = new FrameReader(new Socket({ fd: BULK_FD, writable: false }))
 
-process.umask(0) // modes are set as the layer says
-process.on('disconnect', () => process.exit()) // the daemon has died
-process.on('message', async (job: UnpackJob) => reply(await answer(job)))
-await warmUp()
-reply({ kind: 'ready' })
-
 function reply(message: UnpackReply): void {
   // The daemon is gone, or has lost interest and is about to kill this process.
   process.send?.(message, undefined, undefined, () => undefined)
@@ -101,3 +95,10 @@ async function warmUp(): Promise<void> {
 async function* one(chunk: Buffer): AsyncGenerator<Buffer> {
   yield chunk
 }
+
+// At the end, where every class above has been set up.
+process.umask(0) // modes are set as the layer says
+process.on('disconnect', () => process.exit()) // the daemon has died
+process.on('message', async (job: UnpackJob) => reply(await answer(job)))
+await warmUp()
+reply({ kind: 'ready' })
