@@ -1,0 +1,314 @@
+import { type ChildProcess, spawn } from 'node:child_process'
+import { chmodSync, existsSync, globSync, mkdirSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import Database from 'better-sqlite3'
+import { sleep } from '../../src/base/clock.ts'
+import { newId } from '../../src/base/ids.ts'
+import { BerthClient } from '../../src/cri/client.ts'
+import { warmThreadPool } from '../../src/os/node.ts'
+import { raiseLoopback, unshare } from '../../src/os/syscalls.ts'
+import { type CommandResult, command } from './command.ts'
+import { destroy, footprint } from './footprint.ts'
+import { TestRegistry } from './registry.ts'
+import { until } from './wait.ts'
+
+const CLONE_NEWNET = 0x40000000
+const checkout = join(import.meta.dirname, '../..')
+const protoDir = join(checkout, 'proto')
+
+/** Calls of tests may wait for a pod on a machine that is busy with something else. */
+const CALL_TIMEOUT_MS = 60_000
+/** A daemon that isn't up by then never will be. */
+const START_LIMIT_MS = 30_000
+/** Bytes of the daemon's log that are kept, for the report of a failing test. */
+const MAX_LOG = 4 << 20
+
+/** Registries whose names lead to the test's registry, each below a directory of its own there. */
+const MIRRORED = ['docker.io', 'registry.k8s.io', 'quay.io']
+
+export type DaemonOptions = {
+  /** TOML; the paths are flags. */
+  readonly config?: string
+  /** Beside PATH and HOME, such as BERTH_FAULTS. */
+  readonly env?: Readonly<Record<string, string>>
+  /** No CNI configuration. */
+  readonly withoutNetwork?: boolean
+}
+
+let networkEntered = false
+let daemons = 0
+
+/**
+ * Moves this process into a network namespace of its own, once: the daemons it starts, their plugins, the registry
+ * and the test itself then share a "node" that has nothing to do with the machine's network.
+ */
+async function enterOwnNetwork(): Promise<void> {
+  if (networkEntered) return
+  networkEntered = true
+  // The pool's threads keep the namespace in which they start; only file calls run there.
+  await warmThreadPool()
+  unshare(CLONE_NEWNET)
+  raiseLoopback()
+}
+
+/**
+ * `berth daemon` in a process of its own, with a root, a socket, a network, a registry and a cgroup that it shares
+ * with nobody. bin/berth is what runs, or the source itself with BERTH_TEST_SOURCE=1.
+ */
+export class BerthDaemon {
+  readonly #name = newId().slice(0, 6)
+  /** Everything of this daemon that is on disk. */
+  readonly directory = `/var/lib/berth-test-${this.#name}`
+  readonly root = join(this.directory, 'state')
+  readonly runRoot = `/run/berth-test-${this.#name}`
+  readonly socket = join(this.runRoot, 'berth.sock')
+  /** Parent of all pods' cgroups. */
+  readonly cgroup = `/berth-test-${this.#name}`
+  readonly logs = join(this.directory, 'logs')
+  readonly cniConfDir = join(this.directory, 'net.d')
+  /** Searched before the machine's plugins. */
+  readonly cniPluginDir = join(this.directory, 'plugins')
+  readonly ipamDir = join(this.directory, 'ipam')
+  readonly bridge = `bt${++daemons}`
+  readonly subnet = `10.66.${daemons}`
+  readonly registry: TestRegistry
+  readonly #options: DaemonOptions
+  #process: ChildProcess | undefined
+  #ended: Promise<number> = Promise.resolve(0)
+  #client: BerthClient | undefined
+  #log = ''
+  #baseline: ReadonlySet<string> = new Set()
+
+  static async start(options: DaemonOptions = {}): Promise<BerthDaemon> {
+    await enterOwnNetwork()
+    const daemon = new BerthDaemon(options, await TestRegistry.start())
+    try {
+      await daemon.up()
+      await daemon.forgetLeftovers()
+      return daemon
+    } catch (error) {
+      await daemon[Symbol.asyncDispose]()
+      throw error
+    }
+  }
+
+  private constructor(options: DaemonOptions, registry: TestRegistry) {
+    this.#options = options
+    this.registry = registry
+    for (const path of [this.logs, this.cniConfDir, this.cniPluginDir]) mkdirSync(path, { recursive: true })
+    writeFileSync(this.#file('berth.conf'), options.config ?? '')
+    writeFileSync(
+      this.#file('registries.conf'),
+      MIRRORED.map(name => mirror(name, registry.address)).join('\n'),
+    )
+    if (options.withoutNetwork !== true) this.configureNetwork()
+  }
+
+  #file(name: string): string {
+    return join(this.directory, name)
+  }
+
+  /** A bridge with addresses of this daemon's own, and host ports. */
+  configureNetwork(...morePlugins: readonly object[]): void {
+    const bridge = {
+      type: 'bridge',
+      bridge: this.bridge,
+      isGateway: true,
+      ipMasq: true,
+      ipam: {
+        type: 'host-local',
+        dataDir: this.ipamDir,
+        ranges: [[{ subnet: `${this.subnet}.0/24` }]],
+        routes: [{ dst: '0.0.0.0/0' }],
+      },
+    }
+    const portmap = { type: 'portmap', capabilities: { portMappings: true } }
+    const list = { cniVersion: '1.0.0', name: 'pods', plugins: [bridge, portmap, ...morePlugins] }
+    writeFileSync(join(this.cniConfDir, '10-pods.conflist'), JSON.stringify(list))
+  }
+
+  removeNetwork(): void {
+    rmSync(join(this.cniConfDir, '10-pods.conflist'))
+  }
+
+  /** A CNI plugin that is a shell script: it has its input in $input and answers with the previous result. */
+  networkPlugin(type: string, body: string): object {
+    const file = join(this.cniPluginDir, type)
+    const passOn = `printf '%s' "$input" | sed 's/.*"prevResult"://; s/}$//'`
+    writeFileSync(file, `#!/bin/sh\ninput=$(cat)\n${body}\n[ "$CNI_COMMAND" = ADD ] && ${passOn}\nexit 0\n`)
+    chmodSync(file, 0o755)
+    return { type }
+  }
+
+  get client(): BerthClient {
+    if (this.#client === undefined) throw new Error('the daemon is not running')
+    return this.#client
+  }
+
+  get pid(): number {
+    const pid = this.#process?.pid
+    if (pid === undefined) throw new Error('the daemon is not running')
+    return pid
+  }
+
+  /** What all processes of this daemon wrote. */
+  get log(): string {
+    return this.#log
+  }
+
+  /** Starts the process and waits until it serves. */
+  async up(env: Readonly<Record<string, string>> = {}): Promise<void> {
+    this.launch(env)
+    const end = performance.now() + START_LIMIT_MS
+    while (!(await this.#serves())) {
+      if (this.#process?.exitCode !== null) throw new Error(`the daemon ended:\n${this.#log}`)
+      if (performance.now() > end) throw new Error(`the daemon does not serve:\n${this.#log}`)
+      await sleep(10)
+    }
+  }
+
+  /** Starts the process without waiting for it. */
+  launch(env: Readonly<Record<string, string>> = {}): void {
+    const [file, ...args] = berthCommand()
+    const flags = [
+      `--config=${this.#file('berth.conf')}`,
+      `--root=${this.root}`,
+      `--runroot=${this.runRoot}`,
+      `--pod-cgroup-parent=${this.cgroup}`,
+      `--cni-config-dir=${this.cniConfDir}`,
+      `--cni-plugin-dir=${this.cniPluginDir},/usr/lib/cni`,
+      `--registries-conf=${this.#file('registries.conf')}`,
+      `--registries-conf-dir=${this.#file('registries.conf.d')}`,
+    ]
+    const child = spawn(file!, [...args, 'daemon', ...flags], {
+      env: { PATH: process.env.PATH, HOME: this.directory, ...this.#options.env, ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on('data', (text: Buffer) => {
+        this.#log = (this.#log + text).slice(-MAX_LOG)
+      })
+    }
+    this.#process = child
+    this.#ended = new Promise(resolve => {
+      child.once('exit', code => resolve(code ?? -1))
+    })
+  }
+
+  async #serves(): Promise<boolean> {
+    if (!existsSync(this.socket)) return false
+    try {
+      const client = await BerthClient.connect(this.socket, protoDir, { timeoutMs: CALL_TIMEOUT_MS })
+      this.#client?.[Symbol.dispose]()
+      this.#client = client
+      await client.runtime('Version', {})
+      return true
+    } catch {
+      return false // a socket of the process before, or not open yet
+    }
+  }
+
+  /** The exit code of the process, -1 when a signal ended it. */
+  get ended(): Promise<number> {
+    return this.#ended
+  }
+
+  async kill9(): Promise<void> {
+    this.#process?.kill('SIGKILL')
+    await this.#ended
+  }
+
+  /** @returns the exit code */
+  async stop(): Promise<number> {
+    this.#process?.kill('SIGTERM')
+    return this.#ended
+  }
+
+  /** SIGKILL, then a new process. */
+  async restart(env: Readonly<Record<string, string>> = {}): Promise<void> {
+    await this.kill9()
+    await this.up(env)
+  }
+
+  /**
+   * What a power cut and a boot do: every process, mount and namespace is gone, the run directory empty, the boot id
+   * another one (the node's own cannot change, so the rows get one of the past).
+   */
+  async reboot(): Promise<void> {
+    await this.kill9()
+    await destroy(this)
+    rmSync(this.runRoot, { recursive: true, force: true })
+    const database = new Database(join(this.root, 'berth.db'))
+    database.exec(`UPDATE pods SET boot_id = 'an earlier boot'`)
+    database.close()
+    await this.up()
+  }
+
+  /** The real crictl; see `crictlPath`. Ten times its default patience: the machine may be busy. */
+  crictl(...args: readonly string[]): Promise<CommandResult> {
+    const endpoint = `unix://${this.socket}`
+    const flags = ['-c', '/dev/null', '-r', endpoint, '-i', endpoint, '-t', '20s']
+    return command(crictlPath(), [...flags, ...args], { HOME: this.directory })
+  }
+
+  /** A client command of the product. */
+  berth(...args: readonly string[]): Promise<CommandResult> {
+    const [file, ...before] = berthCommand()
+    return command(file!, [...before, ...args, '--listen', this.socket], { HOME: this.directory })
+  }
+
+  /** What is there beyond what an idle daemon has, after what is on its way out had time to go. */
+  async leftovers(): Promise<string[]> {
+    let left: string[] = []
+    for (let tries = 0; tries < 100; tries++) {
+      left = [...(await footprint(this))].filter(thing => !this.#baseline.has(thing)).sort()
+      if (left.length === 0) break
+      await sleep(50)
+    }
+    return left
+  }
+
+  /** What is there now does not count as left from here on: one test's remains are not the next one's. */
+  async forgetLeftovers(): Promise<void> {
+    this.#baseline = await footprint(this)
+  }
+
+  /** Removes everything, whatever state it is in. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#client?.[Symbol.dispose]()
+    await this.kill9()
+    await destroy(this)
+    await this.registry.close()
+    rmSync(this.runRoot, { recursive: true, force: true })
+    rmSync(this.directory, { recursive: true, force: true })
+  }
+}
+
+function mirror(name: string, address: string): string {
+  return `[[registry]]
+prefix = "${name}"
+location = "${name}"
+[[registry.mirror]]
+location = "${address}/${name}"
+insecure = true
+`
+}
+
+function berthCommand(): string[] {
+  if (process.env.BERTH_TEST_SOURCE === undefined) return [join(checkout, 'bin/berth')]
+  return [process.execPath, join(checkout, 'src/main.ts')]
+}
+
+/** Of `scripts/setup.sh test`; '' when Go was missing there. */
+export function crictlPath(): string {
+  return globSync(join(checkout, '.cache/cri-tools-*/crictl')).at(-1) ?? ''
+}
+
+/** Waits until a process that is about to end by a planned fault has ended. */
+export async function crashed(daemon: BerthDaemon): Promise<void> {
+  let code: number | undefined
+  void daemon.ended.then(ended => {
+    code = ended
+  })
+  await until('the planned fault kills the daemon', () => code !== undefined)
+}

@@ -1,0 +1,40 @@
+import assert from 'node:assert/strict'
+import { after, afterEach, before } from 'node:test'
+import { BerthDaemon, type DaemonOptions } from './daemon.ts'
+import { busyboxImage } from './images.ts'
+import { BUSYBOX, Kubelet } from './kubelet.ts'
+
+/**
+ * For a test file: one daemon with the busybox image for all of its tests. After each test nothing of a pod may be
+ * left; when a test fails, the daemon's log follows.
+ */
+export function useDaemon(options: DaemonOptions = {}): () => Kubelet {
+  let kubelet: Kubelet | undefined
+  let logged = 0
+  before(async () => {
+    const daemon = await BerthDaemon.start(options)
+    kubelet = new Kubelet(daemon)
+    daemon.registry.push(await busyboxImage(), 'docker.io/library/busybox', 'latest')
+    await kubelet.pull(BUSYBOX)
+  })
+  afterEach(async t => {
+    if (kubelet === undefined) return
+    const { daemon } = kubelet
+    try {
+      daemon.configureNetwork()
+      await kubelet.removeAll()
+      assert.deepEqual(await daemon.leftovers(), [])
+    } finally {
+      await daemon.forgetLeftovers()
+      const { log } = daemon
+      if (!(t as unknown as { passed: boolean }).passed)
+        console.log(`the daemon's log of this test:\n${log.slice(logged)}`)
+      logged = log.length
+    }
+  })
+  after(() => kubelet?.daemon[Symbol.asyncDispose]())
+  return () => {
+    assert.ok(kubelet)
+    return kubelet
+  }
+}
