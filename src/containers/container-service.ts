@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { isDeepStrictEqual } from 'node:util'
 import type { Dict } from '../base/dict.ts'
-import { BerthError } from '../base/errors.ts'
+import { BerthError, messageOf } from '../base/errors.ts'
 import { SingleFlight } from '../base/single-flight.ts'
 import { type Container, type ContainerConfig, containerKey } from '../model/container.ts'
 import type { OciSpec } from '../model/oci.ts'
@@ -183,11 +183,21 @@ export class ContainerService {
     )
   }
 
-  /** The answer is on its way: from now on the same call is a duplicate. */
+  /**
+   * The answer is on its way: from now on the same call is a duplicate. Nobody waits for this row, and without it (on a
+   * full disk, say) the worst is that a retry gets the id once more.
+   */
   #deliver(id: string): void {
     setImmediate(() => {
-      const container = this.#context.catalog.container(id)
-      if (container?.delivered === false) this.#context.catalog.updateContainer(id, { delivered: true })
+      const { catalog, log } = this.#context
+      try {
+        if (catalog.container(id)?.delivered === false) catalog.updateContainer(id, { delivered: true })
+      } catch (error) {
+        log.warn(
+          { containerId: id, error: messageOf(error) },
+          'that a container was delivered could not be recorded',
+        )
+      }
     })
   }
 

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util'
 import type { Dict } from '../base/dict.ts'
-import { BerthError, notFound } from '../base/errors.ts'
+import { BerthError, messageOf, notFound } from '../base/errors.ts'
 import { SingleFlight } from '../base/single-flight.ts'
 import { type PodState, type PodStatus, podStateOf } from '../containers/container-state.ts'
 import { type Pod, type PodConfig, podKey, podName } from '../model/pod.ts'
@@ -163,11 +163,18 @@ export class PodService {
     )
   }
 
-  /** The answer is on its way: from now on the same call is a duplicate. */
+  /**
+   * The answer is on its way: from now on the same call is a duplicate. Nobody waits for this row, and without it (on a
+   * full disk, say) the worst is that a retry gets the id once more.
+   */
   #deliver(id: string): void {
     setImmediate(() => {
-      const pod = this.#context.catalog.pod(id)
-      if (pod?.delivered === false) this.#context.catalog.updatePod(id, { delivered: true })
+      const { catalog, log } = this.#context
+      try {
+        if (catalog.pod(id)?.delivered === false) catalog.updatePod(id, { delivered: true })
+      } catch (error) {
+        log.warn({ podId: id, error: messageOf(error) }, 'that a pod was delivered could not be recorded')
+      }
     })
   }
 }
