@@ -1,6 +1,8 @@
 import {
+  chmodSync,
   closeSync,
   constants,
+  lchownSync,
   mkdirSync,
   readdirSync,
   readlinkSync,
@@ -119,6 +121,10 @@ export class LayerTree {
     checkPath(parts, this.#limits.maxDepth)
     this.countEntry()
     this.makeDirectory(path, stat)
+    // A new directory takes owner and set-group-id bit from the one it is in.
+    lchownSync(this.at(path), 0, 0)
+    chmodSync(this.at(path), 0o755)
+    if (stat !== undefined) return // in place of a whiteout it has nothing to do with what was there
     this.countName(path)
     this.implied.add(path)
   }
@@ -139,6 +145,7 @@ export class LayerTree {
       this.countObject(0)
     } else if (stat.isDirectory()) {
       makeOpaque(this.at(path))
+      this.implied.delete(path) // a new directory, as if its whiteout had come first
     }
   }
 
