@@ -60,10 +60,10 @@ test('mounts: read-only, symlinks, files, and what is not there', async () => {
     { container_path: '/link', host_path: `${dir}-link` },
     { container_path: '/etc/one-file', host_path: join(dir, 'file') },
   ]
-  const script = 'echo new > /rw/new; cat /ro/new /link/file /etc/one-file; touch /ro/x 2>&1; true'
+  const script = 'echo new > /rw/new; cat /ro/new /link/file; echo; cat /etc/one-file; echo; touch /ro/x 2>&1'
   assert.equal(
     await kubelet().outputOf(pod, script, { mounts }),
-    'new\ncontentcontenttouch: /ro/x: Read-only file system',
+    'new\ncontent\ncontent\ntouch: /ro/x: Read-only file system',
   )
   const missing = [{ container_path: '/data', host_path: join(dir, 'missing') }]
   await assert.rejects(
@@ -114,8 +114,11 @@ test('an image as a volume', async () => {
   const pod = await kubelet().runPod()
   const reference = await kubelet().image('volume', { files: { '/data/deep/file': 'from the image' } })
   const volume = { container_path: '/volume', readonly: true, image: { image: reference } }
-  const script = 'cat /volume/data/deep/file; touch /volume/x 2>/dev/null || echo " (read-only)"'
-  assert.equal(await kubelet().outputOf(pod, script, { mounts: [volume] }), 'from the image (read-only)')
+  const script = 'cat /volume/data/deep/file; echo; touch /volume/x 2>&1'
+  assert.equal(
+    await kubelet().outputOf(pod, script, { mounts: [volume] }),
+    'from the image\ntouch: /volume/x: Read-only file system',
+  )
   const below = { ...volume, image_sub_path: 'data/deep' }
   assert.equal(await kubelet().outputOf(pod, 'ls /volume', { mounts: [below] }), 'file')
   const id = await kubelet().create(pod, FOREVER, { mounts: [volume] })

@@ -312,7 +312,7 @@ test('a network that fails leaves nothing behind, and the same pod comes up once
     'broken',
     `[ "$CNI_COMMAND" = ADD ] && { echo '{"cniVersion":"1.0.0","code":7,"msg":"no cable"}'; exit 1; }`,
   )
-  daemon.configureNetwork(broken)
+  daemon.configureNetwork({ plugins: [broken] })
   const config = kubelet().podConfig()
   await assert.rejects(kubelet().runPodAs(config), failure('internal', /no cable/))
   assert.deepEqual(await daemon.leftovers(), [])

@@ -35,6 +35,8 @@ export type DaemonOptions = {
   readonly withoutNetwork?: boolean
 }
 
+type NetworkOptions = { readonly ipMasq?: boolean; readonly plugins?: readonly object[] }
+
 let networkEntered = false
 let daemons = 0
 
@@ -108,13 +110,13 @@ export class BerthDaemon {
     return join(this.directory, name)
   }
 
-  /** A bridge with addresses of this daemon's own, and host ports. */
-  configureNetwork(...morePlugins: readonly object[]): void {
+  /** A bridge with addresses of this daemon's own, and host ports; further plugins come last. */
+  configureNetwork({ ipMasq = true, plugins = [] }: NetworkOptions = {}): void {
     const bridge = {
       type: 'bridge',
       bridge: this.bridge,
       isGateway: true,
-      ipMasq: true,
+      ipMasq,
       ipam: {
         type: 'host-local',
         dataDir: this.ipamDir,
@@ -123,7 +125,7 @@ export class BerthDaemon {
       },
     }
     const portmap = { type: 'portmap', capabilities: { portMappings: true } }
-    const list = { cniVersion: '1.0.0', name: 'pods', plugins: [bridge, portmap, ...morePlugins] }
+    const list = { cniVersion: '1.0.0', name: 'pods', plugins: [bridge, portmap, ...plugins] }
     writeFileSync(join(this.cniConfDir, '10-pods.conflist'), JSON.stringify(list))
   }
 

@@ -110,13 +110,15 @@ export class Kubelet {
     return this.run(pod, script, { linux: { security_context: security } })
   }
 
-  /** What the script prints, run as the only command of a container that is removed then. */
+  /** What the script prints, less the last line break, run by a container that is removed then. */
   async outputOf(pod: TestPod, script: string, changes: ContainerConfig = {}): Promise<string> {
     const id = await this.run(pod, script, changes)
     await this.exited(id)
-    const text = (await this.logOf(id)).map(line => line.text).join('\n')
+    const text = (await this.logOf(id))
+      .map(line => (line.tag === 'F' ? `${line.text}\n` : line.text))
+      .join('')
     await this.remove(id)
-    return text
+    return text.replace(/\n$/, '')
   }
 
   async status(id: string): Promise<ContainerStatus__Output> {
