@@ -4,9 +4,6 @@ import { lgetxattr, llistxattr, lsetxattr, mknod } from '../os/syscalls.ts'
 import type { StackedObject } from './layer-stack.ts'
 import { isReservedXattr } from './overlay-marks.ts'
 
-// Node cuts times to microseconds: half of one keeps the copy of a copy from losing one each time.
-const HALF_A_MICROSECOND = 0.5e-6
-
 /** A copy that differs in nothing but its inode, at a path where nothing is. Directories are not copied. */
 export async function copyObject(source: StackedObject, target: Buffer): Promise<void> {
   const { stat } = source
@@ -35,7 +32,7 @@ export function copyMetadata(source: StackedObject, target: Buffer): void {
 
 /** Sets both times to the time of modification. */
 export function setModified(path: Buffer, stat: Stats): void {
-  const seconds = Math.max(0, stat.mtimeMs / 1000) + HALF_A_MICROSECOND
+  const seconds = Math.max(0, stat.mtimeMs / 1000) // Node takes negative times for the present
   lutimesSync(path, seconds, seconds)
 }
 

@@ -36,21 +36,27 @@ export class UnpackPool {
   }
 
   /** When this returns or throws, nothing is written to the job's directory any more. */
-  run(job: UnpackJob, source: Readable, signal: AbortSignal): Promise<UnpackedLayer> {
-    return this.#slots.run(async () => {
-      if (this.#isClosed) throw new BerthError('cancelled', 'the unpack workers are closed')
-      const worker = this.#wake() ?? this.#start()
-      try {
-        const { layer, warning } = await worker.unpack(job, source, signal)
-        if (warning !== undefined) this.#warn(warning)
-        this.#rest(worker)
-        return layer
-      } catch (error) {
-        // Whatever state it is in: the next layer gets a fresh one.
-        await worker.end()
-        throw error
-      }
-    }, signal)
+  async run(job: UnpackJob, source: Readable, signal: AbortSignal): Promise<UnpackedLayer> {
+    try {
+      return await this.#slots.run(() => this.#run(job, source, signal), signal)
+    } finally {
+      source.destroy()
+    }
+  }
+
+  async #run(job: UnpackJob, source: Readable, signal: AbortSignal): Promise<UnpackedLayer> {
+    if (this.#isClosed) throw new BerthError('cancelled', 'the unpack workers are closed')
+    const worker = this.#wake() ?? this.#start()
+    try {
+      const { layer, warning } = await worker.unpack(job, source, signal)
+      if (warning !== undefined) this.#warn(warning)
+      this.#rest(worker)
+      return layer
+    } catch (error) {
+      // Whatever state it is in: the next layer gets a fresh one.
+      await worker.end()
+      throw error
+    }
   }
 
   /** Kills the workers. */
@@ -125,7 +131,6 @@ class UnpackWorker {
       return await Promise.race([aborted.promise, this.#unpack(job, source)])
     } finally {
       signal.removeEventListener('abort', abort)
-      source.destroy()
     }
   }
 
