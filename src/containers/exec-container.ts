@@ -49,7 +49,7 @@ export async function execSync(
 }
 
 /** The spec that a living container was created with. */
-export function specOfRunning(bundle: string): OciSpec {
+function specOfRunning(bundle: string): OciSpec {
   try {
     return JSON.parse(readFileSync(join(bundle, 'config.json'), 'utf8')) as OciSpec
   } catch (error) {

@@ -106,12 +106,3 @@ export type OciSyscall = {
   errnoRet?: number
   args?: Array<{ index: number; value: number; valueTwo?: number; op: string }>
 }
-
-/** OCI content descriptor. */
-export type OciDescriptor = {
-  mediaType: string
-  digest: string
-  size: number
-  urls?: string[]
-  platform?: { os: string; architecture: string; variant?: string }
-}
