@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync, renameSync } from 'node:fs'
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import { test } from 'node:test'
 import type { ContainerEventResponse__Output } from '../../src/cri/generated/runtime/v1/ContainerEventResponse.ts'
 import { failure } from '../support/cni.ts'
@@ -7,7 +8,15 @@ import { BUSYBOX, FOREVER, parseLog } from '../support/kubelet.ts'
 import { useDaemon } from '../support/use-daemon.ts'
 import { until } from '../support/wait.ts'
 
-const kubelet = useDaemon()
+/** runc, but for `start`. */
+function runtimeThatCannotStart(directory: string): string {
+  const path = join(directory, 'no-start')
+  const script = 'case " $* " in *" start "*) echo out of luck >&2; exit 1;; esac\nexec /usr/sbin/runc "$@"'
+  writeFileSync(path, `#!/bin/sh\n${script}\n`, { mode: 0o755 })
+  return `[crio.runtime.runtimes.no-start]\nruntime_path = "${path}"\n`
+}
+
+const kubelet = useDaemon({ config: runtimeThatCannotStart })
 
 test('a container is created, running, then exited, with times in that order', async () => {
   const pod = await kubelet().runPod()
@@ -46,6 +55,16 @@ test('a command that is not there fails CreateContainer, which leaves nothing', 
   const id = await kubelet().createAs(pod, { ...config, command: ['true'] })
   await kubelet().start(id)
   assert.equal((await kubelet().exited(id)).exit_code, 0, 'the name is free')
+})
+
+test('a container that cannot be started has exited, and says why', async () => {
+  const pod = await kubelet().runPod({}, 'no-start')
+  const id = await kubelet().create(pod, FOREVER)
+  await assert.rejects(kubelet().start(id), failure('internal', /out of luck/))
+  const status = await kubelet().status(id)
+  assert.deepEqual([status.state, status.exit_code, status.reason], ['CONTAINER_EXITED', 128, 'StartError'])
+  assert.match(status.message, /out of luck/)
+  assert.ok(BigInt(status.finished_at) >= BigInt(status.created_at))
 })
 
 test('a container that is there already is not made twice', async () => {

@@ -9,7 +9,7 @@ import { useDaemon } from '../support/use-daemon.ts'
 import { until } from '../support/wait.ts'
 
 const kubelet = useDaemon({
-  config: `[crio.runtime.runtimes.second]\nruntime_path = "/usr/sbin/runc"\n`,
+  config: () => `[crio.runtime.runtimes.second]\nruntime_path = "/usr/sbin/runc"\n`,
 })
 
 /** What a server at this address sends before it closes. */

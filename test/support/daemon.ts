@@ -7,7 +7,7 @@ import { newId } from '../../src/base/ids.ts'
 import { BerthClient } from '../../src/cri/client.ts'
 import { warmThreadPool } from '../../src/os/node.ts'
 import { raiseLoopback, unshare } from '../../src/os/syscalls.ts'
-import { type CommandResult, command } from './command.ts'
+import { type CommandResult, command, output } from './command.ts'
 import { destroy, footprint } from './footprint.ts'
 import { TestRegistry } from './registry.ts'
 import { until } from './wait.ts'
@@ -27,8 +27,8 @@ const MAX_LOG = 4 << 20
 const MIRRORED = ['docker.io', 'registry.k8s.io', 'quay.io']
 
 export type DaemonOptions = {
-  /** TOML; the paths are flags. */
-  readonly config?: string
+  /** TOML, for the daemon whose files are in that directory; the paths are flags. */
+  readonly config?: (directory: string) => string
   /** Beside PATH and HOME, such as BERTH_FAULTS. */
   readonly env?: Readonly<Record<string, string>>
   /** No CNI configuration. */
@@ -98,7 +98,7 @@ export class BerthDaemon {
     this.#options = options
     this.registry = registry
     for (const path of [this.logs, this.cniConfDir, this.cniPluginDir]) mkdirSync(path, { recursive: true })
-    writeFileSync(this.#file('berth.conf'), options.config ?? '')
+    writeFileSync(this.#file('berth.conf'), options.config?.(this.directory) ?? '')
     writeFileSync(
       this.#file('registries.conf'),
       MIRRORED.map(name => mirror(name, registry.address)).join('\n'),
@@ -172,17 +172,7 @@ export class BerthDaemon {
   /** Starts the process without waiting for it. */
   launch(env: Readonly<Record<string, string>> = {}): void {
     const [file, ...args] = berthCommand()
-    const flags = [
-      `--config=${this.#file('berth.conf')}`,
-      `--root=${this.root}`,
-      `--runroot=${this.runRoot}`,
-      `--pod-cgroup-parent=${this.cgroup}`,
-      `--cni-config-dir=${this.cniConfDir}`,
-      `--cni-plugin-dir=${this.cniPluginDir},/usr/lib/cni`,
-      `--registries-conf=${this.#file('registries.conf')}`,
-      `--registries-conf-dir=${this.#file('registries.conf.d')}`,
-    ]
-    const child = spawn(file!, [...args, 'daemon', ...flags], {
+    const child = spawn(file!, [...args, 'daemon', ...this.#flags()], {
       env: { PATH: process.env.PATH, HOME: this.directory, ...this.#options.env, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     })
@@ -195,6 +185,25 @@ export class BerthDaemon {
     this.#ended = new Promise(resolve => {
       child.once('exit', code => resolve(code ?? -1))
     })
+  }
+
+  #flags(): string[] {
+    return [
+      `--config=${this.#file('berth.conf')}`,
+      `--root=${this.root}`,
+      `--runroot=${this.runRoot}`,
+      `--pod-cgroup-parent=${this.cgroup}`,
+      `--cni-config-dir=${this.cniConfDir}`,
+      `--cni-plugin-dir=${this.cniPluginDir},/usr/lib/cni`,
+      `--registries-conf=${this.#file('registries.conf')}`,
+      `--registries-conf-dir=${this.#file('registries.conf.d')}`,
+    ]
+  }
+
+  /** Another daemon in the same place, to its end. */
+  second(): Promise<CommandResult> {
+    const [file, ...args] = berthCommand()
+    return command(file!, [...args, 'daemon', ...this.#flags()], { HOME: this.directory })
   }
 
   async #serves(): Promise<boolean> {
@@ -233,12 +242,13 @@ export class BerthDaemon {
   }
 
   /**
-   * What a power cut and a boot do: every process, mount and namespace is gone, the run directory empty, the boot id
-   * another one (the node's own cannot change, so the rows get one of the past).
+   * What a power cut and a boot do: every process, mount, namespace and rule is gone, the run directory empty, the
+   * boot id another one (the node's own cannot change, so the rows get one of the past).
    */
   async reboot(): Promise<void> {
     await this.kill9()
     await destroy(this)
+    for (const verb of ['-F', '-X']) await output('iptables', '-t', 'nat', verb)
     rmSync(this.runRoot, { recursive: true, force: true })
     const database = new Database(join(this.root, 'berth.db'))
     database.exec(`UPDATE pods SET boot_id = 'an earlier boot'`)
