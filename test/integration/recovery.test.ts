@@ -219,10 +219,7 @@ for (const point of [
     await dieAt(point, () => kubelet().stopPod(pod.id))
     await kubelet().stopPod(pod.id)
     assert.equal((await kubelet().podStatus(pod.id)).state, 'SANDBOX_NOTREADY')
-    const held = (await kubelet().daemon.leftovers()).filter(thing =>
-      /^(address|link|rule|mount)/.test(thing),
-    )
-    assert.deepEqual(held, [])
+    assert.deepEqual(await kubelet().daemon.leftovers(/^(address|link|rule|mount)/), [])
   })
 }
 

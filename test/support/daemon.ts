@@ -270,10 +270,11 @@ export class BerthDaemon {
   }
 
   /** What is there beyond what an idle daemon has, after what is on its way out had time to go. */
-  async leftovers(): Promise<string[]> {
+  async leftovers(kinds = /./): Promise<string[]> {
     let left: string[] = []
     for (let tries = 0; tries < 100; tries++) {
-      left = [...(await footprint(this))].filter(thing => !this.#baseline.has(thing)).sort()
+      const things = [...(await footprint(this))]
+      left = things.filter(thing => kinds.test(thing) && !this.#baseline.has(thing)).sort()
       if (left.length === 0) break
       await sleep(50)
     }
