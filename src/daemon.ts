@@ -39,6 +39,7 @@ import { NamespacePins } from './os/namespaces.ts'
 import { closeOnExecAll, notifySystemd, peerOf, raiseFileLimit, warmThreadPool } from './os/node.ts'
 import { checkExitNotices } from './os/pidfd.ts'
 import type { PodContext } from './pods/context.ts'
+import { PodInits } from './pods/pod-inits.ts'
 import { PodService } from './pods/pod-service.ts'
 import { PodStatsReader } from './pods/pod-stats.ts'
 import { recoverPods, sweepPods } from './pods/recover-pods.ts'
@@ -185,8 +186,10 @@ async function compose(
     log,
   })
   const containers = new ContainerService(containerContext, exits, containerStats)
+  const inits = parts.add(new PodInits({ catalog, events, log }), watches => watches[Symbol.dispose]())
   const podContext: PodContext = {
     ...shared,
+    inits,
     containers,
     network,
     pins,

@@ -14,6 +14,7 @@ import type { Cgroups } from '../os/cgroup/cgroup.ts'
 import type { NamespacePins } from '../os/namespaces.ts'
 import type { Handlers } from '../runtime/handlers.ts'
 import type { Catalog } from '../state/catalog.ts'
+import type { PodInits } from './pod-inits.ts'
 
 /** What the pod verbs work with; made once by the composition root. */
 export type PodContext = {
@@ -25,6 +26,7 @@ export type PodContext = {
   readonly handlerOptions: (name: string) => HandlerOptions
   readonly network: Network
   readonly pins: NamespacePins
+  readonly inits: PodInits
   readonly cgroups: Cgroups
   readonly timeline: Timeline
   readonly log: Log

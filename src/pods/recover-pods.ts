@@ -50,6 +50,8 @@ async function recoverPod(context: PodContext, pod: Pod): Promise<void> {
           { podId: pod.id },
           'a pod lost its namespaces or its init process: it is not ready any more',
         )
+      } else {
+        context.inits.follow(pod)
       }
       return
     case 'notready':

@@ -71,9 +71,9 @@ async function make(context: PodContext, pod: Pod): Promise<void> {
       ? await timeline.step(at, 'start-init', () => startPodInit(context, pod))
       : undefined
   const ready = { phase: 'ready', network, ...(init === undefined ? {} : { init }) } as const
-  if (catalog.updatePod(pod.id, ready) === undefined) {
-    throw new BerthError('internal', `pod ${pod.id} vanished while it was made`)
-  }
+  const made = catalog.updatePod(pod.id, ready)
+  if (made === undefined) throw new BerthError('internal', `pod ${pod.id} vanished while it was made`)
+  context.inits.follow(made)
 }
 
 function makeDirectory(context: PodContext, pod: Pod): void {
