@@ -3,10 +3,10 @@ import { messageOf } from '../base/errors.ts'
 import type { Layer } from '../model/image.ts'
 import type { Log } from '../observe/log.ts'
 import type { Database } from '../state/database.ts'
-import type { Snapshots } from '../storage/snapshots.ts'
 import type { LayerLeases } from './layer-leases.ts'
+import type { LayerSnapshots } from './layer-store.ts'
 
-type Store = { readonly db: Database; readonly snapshots: Snapshots; readonly log: Log }
+type Store = { readonly db: Database; readonly snapshots: LayerSnapshots; readonly log: Log }
 
 /**
  * Deletes the layers that nothing stands on. Rows first: a directory without a row is swept at the next start, and its

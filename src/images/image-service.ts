@@ -9,11 +9,11 @@ import type { Credentials } from '../registry/credentials.ts'
 import { nodePlatform, type Platform } from '../registry/platform.ts'
 import type { Registry } from '../registry/registry.ts'
 import type { Database } from '../state/database.ts'
-import type { Snapshots, UnpackLimits } from '../storage/snapshots.ts'
+import type { UnpackLimits } from '../storage/snapshots.ts'
 import { collectLayers } from './collect-layers.ts'
 import { ImageIndex } from './image-index.ts'
 import { LayerLeases } from './layer-leases.ts'
-import { LayerStore } from './layer-store.ts'
+import { type LayerSnapshots, LayerStore } from './layer-store.ts'
 import { pinnedBy } from './pinned-names.ts'
 import { type PulledImage, pullImage } from './pull-image.ts'
 import { type PullPlan, type PullProgress, reportProgress } from './pull-progress.ts'
@@ -25,7 +25,7 @@ const KEEP_FOR_RETRY_MS = 10 * 60_000
 export type ImageServiceOptions = {
   readonly db: Database
   readonly registry: Registry
-  readonly snapshots: Snapshots
+  readonly snapshots: LayerSnapshots
   readonly log: Log
   readonly limits: UnpackLimits
   /** Layers that are downloaded at the same time, over all pulls. */

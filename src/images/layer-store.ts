@@ -30,9 +30,15 @@ export type LayerSource = {
 /** How far a layer is that is being fetched; bytes are compressed ones. */
 export type FetchState = { state: 'waiting' | 'downloading' | 'unpacking'; bytes: number }
 
+/** What images need of the snapshots: layers, not mounts. */
+export type LayerSnapshots = Pick<
+  Snapshots,
+  'prepare' | 'unpack' | 'commitLayer' | 'stagingPath' | 'layerPath' | 'listLayerDirs' | 'discard' | 'sweep'
+>
+
 export type LayerStoreOptions = {
   readonly db: Database
-  readonly snapshots: Snapshots
+  readonly snapshots: LayerSnapshots
   readonly leases: LayerLeases
   readonly limits: UnpackLimits
   /** Layers on their way at once, over all pulls. */

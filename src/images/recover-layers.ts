@@ -2,9 +2,9 @@ import type { Digest } from '../base/digest.ts'
 import type { Image } from '../model/image.ts'
 import type { Log } from '../observe/log.ts'
 import type { Database } from '../state/database.ts'
-import type { Snapshots } from '../storage/snapshots.ts'
+import type { LayerSnapshots } from './layer-store.ts'
 
-type Store = { readonly db: Database; readonly snapshots: Snapshots; readonly log: Log }
+type Store = { readonly db: Database; readonly snapshots: LayerSnapshots; readonly log: Log }
 
 /**
  * Makes rows and directories agree after an end at any instruction, before anything is pulled: intents and directories

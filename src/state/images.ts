@@ -1,6 +1,7 @@
 import type Sqlite from 'better-sqlite3'
 import type { Digest } from '../base/digest.ts'
-import type { Image, ImageConfig } from '../model/image.ts'
+import type { Image } from '../model/image.ts'
+import { reviveImageConfig } from './rows.ts'
 
 /** An image's row; whether it is pinned is the configuration's business. */
 export type ImageRow = Omit<Image, 'pinned'>
@@ -105,7 +106,7 @@ function imageOf(row: Row, names: readonly NameRow[]): ImageRow {
     repoTags: names.filter(name => name.kind === 'tag').map(name => name.name),
     repoDigests: names.filter(name => name.kind === 'digest').map(name => name.name),
     size: Number(row.size),
-    config: JSON.parse(row.config) as ImageConfig,
+    config: reviveImageConfig(row.config),
     topLayer: row.top_layer ?? undefined,
     createdAt: row.created_at,
   }

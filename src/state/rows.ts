@@ -1,5 +1,6 @@
 import { type Dict, dict } from '../base/dict.ts'
 import type { ContainerConfig } from '../model/container.ts'
+import type { ImageConfig } from '../model/image.ts'
 import type { PodConfig, ProcessRef } from '../model/pod.ts'
 
 /** How values cross between rows and the model. Rows are read with 64-bit integers as bigint. */
@@ -30,6 +31,11 @@ export function revivePodConfig(json: string): PodConfig {
 export function reviveContainerConfig(json: string): ContainerConfig {
   const config = JSON.parse(json) as ContainerConfig
   return { ...config, labels: dict(config.labels), annotations: dict(config.annotations) }
+}
+
+export function reviveImageConfig(json: string): ImageConfig {
+  const config = JSON.parse(json) as ImageConfig
+  return { ...config, labels: dict(config.labels) }
 }
 
 export function reviveDict(json: string): Dict {

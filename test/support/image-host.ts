@@ -1,0 +1,119 @@
+import { join } from 'node:path'
+import type { TestContext } from 'node:test'
+import type { Digest } from '../../src/base/digest.ts'
+import { ImageService, type ImageServiceOptions } from '../../src/images/image-service.ts'
+import type { LayerSnapshots } from '../../src/images/layer-store.ts'
+import type { PullProgress } from '../../src/images/pull-progress.ts'
+import type { Log } from '../../src/observe/log.ts'
+import type { Credentials } from '../../src/registry/credentials.ts'
+import { Database } from '../../src/state/database.ts'
+import { TestRegistry } from './registry.ts'
+import { startClient, temporaryDirectory } from './registry-client.ts'
+
+export type ImageHostOptions = Partial<Omit<ImageServiceOptions, 'db' | 'snapshots' | 'registry' | 'log'>> & {
+  /** registries.conf. */
+  readonly conf?: string
+}
+
+/** An image service with its database and a registry in this process; `restart` is what a new daemon finds. */
+export class ImageHost {
+  readonly server: TestRegistry
+  readonly file: string
+  readonly #open: () => Opened
+  #opened: Opened
+
+  static async start(
+    t: TestContext,
+    snapshots: LayerSnapshots,
+    options: ImageHostOptions = {},
+  ): Promise<ImageHost> {
+    const server = await TestRegistry.start()
+    const file = join(temporaryDirectory(t), 'berth.db')
+    const { conf = '', ...rest } = options
+    const registry = startClient(t, conf)
+    const open = () => {
+      const db = Database.open(file)
+      const images = new ImageService({
+        db,
+        registry,
+        snapshots,
+        log: silent,
+        limits: { maxEntries: 100_000, maxDepth: 100, maxBytes: 2 ** 31 },
+        maxParallelDownloads: 4,
+        pinnedImages: [],
+        platform: { os: 'linux', architecture: 'amd64' },
+        ...rest,
+      })
+      return { db, images }
+    }
+    const host = new ImageHost(server, file, open)
+    t.after(() => host.close())
+    return host
+  }
+
+  private constructor(server: TestRegistry, file: string, open: () => Opened) {
+    this.server = server
+    this.file = file
+    this.#open = open
+    this.#opened = open()
+  }
+
+  get images(): ImageService {
+    return this.#opened.images
+  }
+
+  get db(): Database {
+    return this.#opened.db
+  }
+
+  /** `127.0.0.1:port/` in front. */
+  name(name: string): string {
+    return `${this.server.address}/${name}`
+  }
+
+  pull(
+    name: string,
+    options: {
+      readonly signal?: AbortSignal
+      readonly credentials?: Credentials | undefined
+      readonly onProgress?: (progress: PullProgress) => void
+    } = {},
+  ): Promise<Digest> {
+    const { signal = new AbortController().signal, credentials, onProgress } = options
+    return this.images.pull(this.name(name), credentials, signal, onProgress)
+  }
+
+  /** How often a blob's content was asked for. */
+  downloads(digest: string): number {
+    return this.server.requestsTo(/^GET /).filter(({ path }) => path.endsWith(`/blobs/${digest}`)).length
+  }
+
+  /** A new daemon with the same files, after an orderly end. */
+  async restart(): Promise<void> {
+    await this.#end()
+    this.#opened = this.#open()
+    await this.images.recover()
+  }
+
+  async close(): Promise<void> {
+    await this.#end()
+    await this.server.close()
+  }
+
+  async #end(): Promise<void> {
+    await this.images.close()
+    this.db.close()
+  }
+}
+
+type Opened = { readonly db: Database; readonly images: ImageService }
+
+const silent: Log = {
+  trace: () => undefined,
+  debug: () => undefined,
+  info: () => undefined,
+  warn: () => undefined,
+  error: () => undefined,
+  fatal: () => undefined,
+  child: () => silent,
+}
