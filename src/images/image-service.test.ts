@@ -66,7 +66,7 @@ test('a pulled image is the same object under every name', async t => {
   const chainId = createHash('sha256').update(pushed.layers.map(({ diffId }) => diffId).join(' '))
   assert.equal(details?.chainId, `sha256:${chainId.digest('hex')}`)
   assert.equal(details?.manifestDigest, pushed.digest)
-  assert.deepEqual((details?.config as { config: { User: string } }).config.User, '7')
+  assert.deepEqual((details?.config as { config: { User: string } } | undefined)?.config.User, '7')
   const usage = host.images.fsUsage()
   assert.equal(usage.inodesUsed, 2n)
   assert.ok(usage.usedBytes > 7000n)

@@ -164,12 +164,13 @@ class OverlaySnapshots implements Snapshots {
     return join(this.#rootfs, id, ...names)
   }
 
-  sweep(): Promise<void> {
+  sweep(): void {
     for (const name of readdirSync(this.#staging)) this.discard(join(this.#staging, name))
-    return this.#trash.sweep()
+    this.#trash.sweep()
   }
 
-  async close(): Promise<void> {
-    await Promise.all([this.#pool.close(), this.#trash.close()])
+  close(): Promise<void> {
+    this.#trash.close()
+    return this.#pool.close()
   }
 }

@@ -62,8 +62,8 @@ export interface Snapshots {
   upperPath(id: string): string
   /** A read-only view of layers for image volume number `index` of a container. Idempotent. */
   mountImageView(id: string, index: number, layers: readonly string[]): string
-  /** Clears staging and trash left by an earlier process. */
-  sweep(): Promise<void>
-  /** Ends the unpack workers; a layer that one of them is unpacking fails. */
+  /** Discards what an earlier process left in staging and in the trash; before the first `unpack`. */
+  sweep(): void
+  /** Ends the unpack workers; a layer that one of them is unpacking fails. The trash may be left half empty. */
   close(): Promise<void>
 }

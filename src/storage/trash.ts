@@ -14,7 +14,7 @@ export class Trash {
   readonly #warn: (path: string, error: unknown) => void
   /** Names that could not be deleted; tried again at the next sweep. */
   readonly #stuck = new Set<string>()
-  #emptying: Promise<void> | undefined
+  #isEmptying = false
   #isClosed = false
 
   constructor(dir: string, warn: (path: string, error: unknown) => void) {
@@ -34,23 +34,22 @@ export class Trash {
     void this.#empty()
   }
 
-  /** Tries everything again; resolves when nothing is left that can be deleted. */
-  sweep(): Promise<void> {
+  /** Tries everything again, in the background too. */
+  sweep(): void {
     this.#stuck.clear()
-    return this.#empty()
+    void this.#empty()
   }
 
-  /** Ends with the directory in hand; the rest waits for the next sweep. */
-  async close(): Promise<void> {
+  /** Begins with no further directory; what is left waits for the next sweep. */
+  close(): void {
     this.#isClosed = true
-    await this.#emptying
   }
 
-  #empty(): Promise<void> {
-    this.#emptying ??= this.#deleteAll().finally(() => {
-      this.#emptying = undefined
-    })
-    return this.#emptying
+  async #empty(): Promise<void> {
+    if (this.#isEmptying) return
+    this.#isEmptying = true
+    await this.#deleteAll()
+    this.#isEmptying = false
   }
 
   async #deleteAll(): Promise<void> {

@@ -3,7 +3,7 @@ import { BerthError } from '../base/errors.ts'
 const FRAME_MAGIC = Buffer.from([0x28, 0xb5, 0x2f, 0xfd])
 
 /** The first four bytes of a skippable frame are 0x184D2A50 to 0x184D2A5F, little endian. */
-export function isSkippableMagic(bytes: Buffer): boolean {
+function isSkippableMagic(bytes: Buffer): boolean {
   return (bytes[0]! & 0xf0) === 0x50 && bytes[1] === 0x2a && bytes[2] === 0x4d && bytes[3] === 0x18
 }
 

@@ -1,0 +1,47 @@
+/** How much is measured. */
+export type Plan = {
+  readonly rounds: number
+  /** Pods one at a time, per peer and round. */
+  readonly serialPods: number
+  /** Pods eight at a time, per peer and round. */
+  readonly parallelPods: number
+  readonly execs: number
+  /** Pods on the node when lists, statistics, memory and restarts are measured. */
+  readonly standingPods: number
+  readonly lists: number
+  readonly statistics: number
+  readonly restarts: number
+  readonly pulls: number
+  /** Of the image of six layers, compressed. */
+  readonly megabytes: number
+}
+
+export const WHOLE: Plan = {
+  rounds: 5,
+  serialPods: 10,
+  parallelPods: 40,
+  execs: 40,
+  standingPods: 50,
+  lists: 200,
+  statistics: 10,
+  restarts: 5,
+  pulls: 3,
+  megabytes: 300,
+}
+
+/** To see that all of it works: its figures say little. */
+export const QUICK: Plan = {
+  rounds: 2,
+  serialPods: 3,
+  parallelPods: 16,
+  execs: 8,
+  standingPods: 12,
+  lists: 20,
+  statistics: 2,
+  restarts: 1,
+  pulls: 1,
+  megabytes: 60,
+}
+
+/** As the reach says it; two processors are busy with four. */
+export const WIDTH = 8

@@ -1,0 +1,148 @@
+import type { Handler, PeerName } from './peer.ts'
+import { median, quantile, type Samples } from './statistics.ts'
+
+type Unit = 'ms' | 's' | 'MiB' | '/s'
+
+/** Berth's median, as a multiple of a peer's or as a value, must not exceed these; with `/s` not fall below. */
+type Reach = { readonly containerd?: number; readonly floor?: number; readonly value?: number }
+
+type Row = {
+  readonly measure: string
+  readonly title: string
+  readonly unit: Unit
+  readonly reach?: Reach
+}
+
+const PEERS: readonly PeerName[] = ['floor', 'containerd', 'Berth']
+
+function podRows(handler: Handler, withReach: boolean): Row[] {
+  const rows: Row[] = [
+    { measure: 'up, 1', title: 'pod up, 1 at a time', unit: 'ms', reach: { containerd: 0.5, floor: 1.6 } },
+    { measure: 'down, 1', title: 'pod down, 1 at a time', unit: 'ms' },
+    { measure: 'up, 8', title: 'pod up, 8 at a time', unit: 'ms' },
+    { measure: 'down, 8', title: 'pod down, 8 at a time', unit: 'ms' },
+    { measure: 'up/s', title: 'pods up, 8 at a time', unit: '/s', reach: { containerd: 2 } },
+    { measure: 'down/s', title: 'pods down, 8 at a time', unit: '/s' },
+    { measure: 'exec, 1', title: 'ExecSync `true`, 1 at a time', unit: 'ms', reach: { containerd: 1 } },
+    { measure: 'exec, 8', title: 'ExecSync `true`, 8 at a time', unit: 'ms', reach: { containerd: 1 } },
+    { measure: 'daemon cpu', title: "CPU of the daemon's own process, per pod up and down", unit: 'ms' },
+  ]
+  return rows.map(({ reach, ...row }) => ({
+    ...row,
+    measure: `${handler} ${row.measure}`,
+    ...(reach === undefined || !withReach ? {} : { reach }),
+  }))
+}
+
+function stepRows(handler: Handler): Row[] {
+  const up = ['RunPodSandbox', 'CreateContainer', 'StartContainer']
+  const down = ['StopContainer', 'StopPodSandbox', 'RemoveContainer', 'RemovePodSandbox']
+  return [...up, ...down].map(step => ({ measure: `${handler} ${step}`, title: step, unit: 'ms' }))
+}
+
+const STANDING: readonly Row[] = [
+  { measure: 'version', title: 'Version', unit: 'ms' },
+  { measure: 'list pods', title: 'ListPodSandbox', unit: 'ms' },
+  { measure: 'list containers', title: 'ListContainers', unit: 'ms', reach: { value: 1.5 } },
+  { measure: 'container stats', title: 'ListContainerStats', unit: 'ms' },
+  { measure: 'pod stats', title: 'ListPodSandboxStats', unit: 'ms' },
+  { measure: 'daemon rss', title: 'memory of the daemon, RSS', unit: 'MiB', reach: { value: 130 } },
+  { measure: 'daemon pss', title: 'memory of the daemon, PSS', unit: 'MiB' },
+  {
+    measure: 'all pss',
+    title: 'daemon, monitors and pauses together, PSS',
+    unit: 'MiB',
+    reach: { containerd: 0.5 },
+  },
+  { measure: 'restart', title: 'SIGKILL until all are listed as running', unit: 's', reach: { value: 1 } },
+]
+
+const PULLS: readonly Row[] = [
+  {
+    measure: 'pull six',
+    title: '6 layers, 300 MB, until PullImage returns',
+    unit: 's',
+    reach: { containerd: 0.75 },
+  },
+  { measure: 'pull six, synced', title: '6 layers, 300 MB, and a sync', unit: 's' },
+  { measure: 'pull one new', title: 'one of the 6 layers new, until PullImage returns', unit: 's' },
+  { measure: 'pull one new, synced', title: 'one of the 6 layers new, and a sync', unit: 's' },
+  { measure: 'pull forty', title: '40 small layers, until PullImage returns', unit: 's' },
+  { measure: 'pull forty, synced', title: '40 small layers, and a sync', unit: 's' },
+]
+
+export type ReportOptions = {
+  readonly handlers: readonly Handler[]
+  readonly pods: number
+  readonly machine: readonly string[]
+}
+
+/** The tables in Markdown, ending in a line feed. */
+export function report(samples: Samples, { handlers, pods, machine }: ReportOptions): string {
+  const parts = [machine.map(fact => `- ${fact}`).join('\n')]
+  for (const handler of handlers) {
+    parts.push(`### Pods, ${handler}`, table(samples, podRows(handler, handler === 'runc')))
+    parts.push(`### The calls behind them, 1 at a time, ${handler}`, table(samples, stepRows(handler)))
+  }
+  parts.push(`### With ${pods} pods`, table(samples, STANDING))
+  parts.push('### Pulls', table(samples, PULLS))
+  return `${parts.join('\n\n')}\n`
+}
+
+const HEAD = `| | floor | containerd | Berth | Berth : containerd | Berth : floor | reach |
+|---|---|---|---|---|---|---|`
+
+function table(samples: Samples, rows: readonly Row[]): string {
+  return [HEAD, ...rows.map(row => tableRow(samples, row))].join('\n')
+}
+
+function tableRow(samples: Samples, row: Row): string {
+  const cells = PEERS.map(peer => cell(samples.of(row.measure, peer), row.unit))
+  const ratios = (['containerd', 'floor'] as const).map(peer => {
+    const value = ratio(samples, row, peer)
+    return value === undefined ? '' : value.toFixed(2)
+  })
+  const columns = [`${row.title}, ${row.unit}`, ...cells, ...ratios, verdict(samples, row)]
+  return `| ${columns.join(' | ')} |`
+}
+
+/** Median, and the 95th percentile where it says something. */
+function cell(values: readonly number[], unit: Unit): string {
+  if (values.length === 0) return ''
+  const middle = digits(median(values))
+  return unit === 'ms' && values.length >= 20 ? `${middle} (${digits(quantile(values, 0.95))})` : middle
+}
+
+function digits(value: number): string {
+  if (value >= 100) return value.toFixed(0)
+  return value >= 10 ? value.toFixed(1) : value.toFixed(2)
+}
+
+function ratio(samples: Samples, row: Row, peer: PeerName): number | undefined {
+  const [own, other] = [samples.of(row.measure, 'Berth'), samples.of(row.measure, peer)]
+  return own.length === 0 || other.length === 0 ? undefined : median(own) / median(other)
+}
+
+/** Each limit, and whether it was kept. */
+function verdict(samples: Samples, row: Row): string {
+  const { reach = {}, unit } = row
+  const own = samples.of(row.measure, 'Berth')
+  const limits: Array<[text: string, limit: number, actual: number | undefined]> = []
+  for (const peer of ['containerd', 'floor'] as const) {
+    const limit = reach[peer]
+    if (limit !== undefined) limits.push([`${limit} × ${peer}`, limit, ratio(samples, row, peer)])
+  }
+  if (reach.value !== undefined) {
+    limits.push([`${reach.value} ${unit}`, reach.value, own.length === 0 ? undefined : median(own)])
+  }
+  const atLeast = unit === '/s'
+  return limits
+    .map(([text, limit, actual]) => `${atLeast ? '≥' : '≤'} ${text}${mark(actual, limit, atLeast)}`)
+    .join(', ')
+}
+
+function mark(actual: number | undefined, limit: number, atLeast: boolean): string {
+  if (actual === undefined) return ''
+  const kept = atLeast ? actual >= limit : actual <= limit
+  return kept ? ' ✓' : ' **missed**'
+}
