@@ -87,7 +87,7 @@ async function execs(peer: Peer, handler: Handler, plan: Plan, samples: Samples)
 }
 
 /** The pod's control group, which kubelet makes and removes. */
-export async function withGroup(peer: Peer, pod: number, work: () => Promise<void>): Promise<void> {
+async function withGroup(peer: Peer, pod: number, work: () => Promise<void>): Promise<void> {
   makeGroup(peer, pod)
   await work()
   removeGroup(peer, pod)

@@ -14,7 +14,7 @@ const SUBNETS: Readonly<Record<PeerName, string>> = {
 const CNI_VERSION = '1.0.0'
 
 /** One bridge without masquerade, with addresses from a directory of the peer's own. */
-export function bridgeOf(peer: PeerName): Readonly<Record<string, unknown>> {
+function bridgeOf(peer: PeerName): Readonly<Record<string, unknown>> {
   return {
     type: 'bridge',
     bridge: `bench-${peer.toLowerCase().slice(0, 6)}`,

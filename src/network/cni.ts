@@ -9,6 +9,7 @@ import { type CniNetwork, parseNetwork } from './cni-config.ts'
 import { type CniLog, CniReadiness } from './cni-readiness.ts'
 import { podAddresses } from './cni-result.ts'
 import { isJsonObject } from './json.ts'
+import { endLeftPlugins } from './left-plugins.ts'
 import { netnsFirstDelIsSafe } from './netns-first.ts'
 import type { Network, NetworkStatus, NetworkTarget } from './network.ts'
 import { SharedGate } from './shared-gate.ts'
@@ -102,6 +103,7 @@ class Cni implements Network {
     const args = cniArgsIfValid(target)
     if (args === undefined || !CONTAINER_ID.test(podId)) return // attach refused it before it did anything
     await this.#alone(podId, async () => {
+      if (podNetwork?.attachment === undefined && !this.#attached.has(podId)) await endLeftPlugins(podId)
       const { network } = this.#readiness
       const attachment =
         podNetwork?.attachment ?? this.#journal.find(podId) ?? (network && newAttachment(network, target))

@@ -7,6 +7,7 @@ import {
   descendantsOf,
   isAlive,
   parseStat,
+  processesWithVariable,
   processRef,
   sessionMembers,
   signalProcess,
@@ -89,4 +90,20 @@ test('a watch that was disposed never calls', async () => {
   gone[Symbol.dispose]()
   await new Promise(resolve => setImmediate(resolve))
   assert.equal(calls, 0)
+})
+
+test('processes are found by a variable of their environment, its whole name and value', async () => {
+  const value = `berth-${process.pid}`
+  const env = { FIRST: 'x', MARK: value, LAST: value }
+  const child = spawn('/bin/sleep', ['1000'], { env })
+  try {
+    await once(child, 'spawn')
+    const pidsWith = (name: string, text: string) => processesWithVariable(name, text).map(({ pid }) => pid)
+    for (const name of ['MARK', 'LAST']) assert.deepEqual(pidsWith(name, value), [child.pid])
+    assert.deepEqual([...pidsWith('ARK', value), ...pidsWith('MARK', value.slice(0, -1))], [])
+  } finally {
+    child.kill('SIGKILL')
+    await once(child, 'exit')
+  }
+  assert.deepEqual(processesWithVariable('MARK', value), [])
 })

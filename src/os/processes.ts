@@ -97,6 +97,22 @@ export function watchExit(ref: ProcessRef, onExit: () => void): { [Symbol.dispos
   return { [Symbol.dispose]: () => clearImmediate(soon) }
 }
 
+/** The living processes whose environment had this variable when they began. */
+export function processesWithVariable(name: string, value: string): ProcessRef[] {
+  const wanted = `\0${name}=${value}\0`
+  return allStats().filter(({ pid, state }) => {
+    return state !== 'Z' && state !== 'X' && `\0${readEnvironment(pid)}`.includes(wanted)
+  })
+}
+
+function readEnvironment(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/environ`, 'latin1')
+  } catch {
+    return '' // it ended meanwhile, or is being made; a kernel thread has none
+  }
+}
+
 function allStats(): ProcessStat[] {
   const stats: ProcessStat[] = []
   for (const name of readdirSync('/proc')) {

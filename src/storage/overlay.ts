@@ -2,7 +2,7 @@ import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { effect, effectSync } from '../base/effects.ts'
-import { errnoOf, messageOf } from '../base/errors.ts'
+import { errnoOf } from '../base/errors.ts'
 import type { Log } from '../observe/log.ts'
 import { ensureDir, fsyncDir, syncFileSystem } from '../os/files.ts'
 import { isMountPoint, mountOverlay, unmountAll } from '../os/mounts.ts'
@@ -46,9 +46,7 @@ class OverlaySnapshots implements Snapshots {
     for (const dir of [root, this.#layers, this.#staging, this.#rootfs, trash]) ensureDir(dir, 0o700)
     for (const dir of this.#empty) ensureDir(dir, 0o755)
     this.#pool = new UnpackPool(workers, warning => log.warn({ warning }, 'layer unpacked incompletely'))
-    this.#trash = new Trash(trash, (path, error) =>
-      log.error({ path, error: messageOf(error) }, 'trash not deleted'),
-    )
+    this.#trash = new Trash(trash, fields => log.error(fields, 'trash not deleted'))
   }
 
   prepare(): void {
@@ -169,8 +167,7 @@ class OverlaySnapshots implements Snapshots {
     this.#trash.sweep()
   }
 
-  close(): Promise<void> {
-    this.#trash.close()
-    return this.#pool.close()
+  async close(): Promise<void> {
+    await Promise.all([this.#pool.close(), this.#trash.close()])
   }
 }

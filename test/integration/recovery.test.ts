@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict'
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { BerthClient } from '../../src/cri/client.ts'
 import { failure } from '../support/cni.ts'
+import { command } from '../support/command.ts'
 import { crashed } from '../support/daemon.ts'
 import { busyboxImage } from '../support/images.ts'
 import { FOREVER } from '../support/kubelet.ts'
@@ -137,6 +138,26 @@ for (const point of [
     await kubelet().removePod(id)
   })
 }
+
+test('SIGKILL while a network plugin is at work: what it does afterwards is not left', async () => {
+  const { daemon } = kubelet()
+  const held = join(daemon.directory, 'held')
+  mkdirSync(held)
+  const mark = `${held}/$CNI_CONTAINERID`
+  const slow = daemon.networkPlugin(
+    'slow',
+    `[ "$CNI_COMMAND" = ADD ] && { touch ${held}/begun; sleep 2; touch ${mark}; }; [ "$CNI_COMMAND" = DEL ] && rm -f ${mark}`,
+  )
+  daemon.configureNetwork({ plugins: [slow] })
+  const outcome = assert.rejects(kubelet().runPod(), failure('unavailable'))
+  await until('the plugin is at work', () => existsSync(join(held, 'begun')))
+  await daemon.restart()
+  await outcome
+  await noPodLeft()
+  const plugin = join(daemon.cniPluginDir, 'slow')
+  await until('no plugin is at work', async () => (await command('pgrep', ['-f', plugin])).code === 1)
+  assert.deepEqual(readdirSync(held), ['begun'])
+})
 
 for (const point of [
   'state.commit',

@@ -10,7 +10,7 @@ import type { Snapshots, UnpackedLayer, UnpackLimits } from '../../src/storage/s
 import { type Compression, layerOf } from './layers.ts'
 import type { TarFixture } from './tar.ts'
 
-export const LIMITS: UnpackLimits = { maxEntries: 10_000, maxDepth: 64, maxBytes: 64 * 1024 * 1024 }
+const LIMITS: UnpackLimits = { maxEntries: 10_000, maxDepth: 64, maxBytes: 64 * 1024 * 1024 }
 
 type Content = ReadonlyArray<TarFixture | Buffer> | Buffer
 
