@@ -1,5 +1,6 @@
-import { readdirSync, renameSync } from 'node:fs'
+import { existsSync, readdirSync, renameSync } from 'node:fs'
 import { basename, join } from 'node:path'
+import { sleep } from '../base/clock.ts'
 import { effectSync } from '../base/effects.ts'
 import { errnoOf, messageOf } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
@@ -10,6 +11,8 @@ import { run } from '../os/spawn.ts'
 const RM = '/bin/rm'
 // Their paths stay far below the 128 KiB that Linux takes as arguments in any case.
 const MAX_AT_ONCE = 100
+// Leaves whoever discards alone, and makes one run of the containers of a pod.
+const PAUSE_MS = 100
 // Millions of files on a slow disk; what is left then is tried again at the next start.
 const TIMEOUT_MS = 30 * 60_000
 // Enough to say what is wrong.
@@ -57,35 +60,41 @@ export class Trash {
   }
 
   #empty(): void {
-    this.#emptying ??= this.#deleteAll().finally(() => {
-      this.#emptying = undefined
-    })
+    this.#emptying ??= this.#deleteAll()
   }
 
   async #deleteAll(): Promise<void> {
-    for (let names = this.#next(); names.length > 0; names = this.#next()) {
-      const failed = await this.#delete(names)
-      if (this.#closing.signal.aborted) return
-      const left = this.#next().filter(name => names.includes(name))
-      for (const name of left) this.#stuck.add(name)
-      if (left.length > 0) this.#warn({ paths: left.map(name => join(this.#dir, name)), error: failed })
+    await sleep(PAUSE_MS, this.#closing.signal).catch(() => undefined)
+    try {
+      for (let names = this.#next(); names.length > 0; names = this.#next()) await this.#delete(names)
+    } catch (error) {
+      this.#warn({ paths: [this.#dir], error: messageOf(error) })
+    } finally {
+      this.#emptying = undefined // what is discarded from here on starts anew
     }
   }
 
   #next(): string[] {
+    if (this.#closing.signal.aborted) return []
     return readdirSync(this.#dir)
       .filter(name => !this.#stuck.has(name))
       .slice(0, MAX_AT_ONCE)
   }
 
-  /** @returns what went wrong, for the log */
-  async #delete(names: readonly string[]): Promise<string> {
+  async #delete(names: readonly string[]): Promise<void> {
     const mounted = mountPointsBelow(this.#dir)
-    const paths = names
-      .map(name => join(this.#dir, name))
-      .filter(path => !mounted.some(mount => mount === path || mount.startsWith(`${path}/`)))
-    const trouble = mounted.length === 0 ? '' : `mounted: ${mounted.join(', ')}`
-    if (paths.length === 0) return trouble
+    const isMounted = (path: string) => mounted.some(at => at === path || at.startsWith(`${path}/`))
+    const paths = names.map(name => join(this.#dir, name))
+    const trouble = await this.#remove(paths.filter(path => !isMounted(path)))
+    const left = paths.filter(path => existsSync(path))
+    if (left.length === 0 || this.#closing.signal.aborted) return
+    for (const path of left) this.#stuck.add(basename(path))
+    this.#warn({ paths: left, error: [trouble, ...mounted.map(at => `${at} is mounted`)].join('; ') })
+  }
+
+  /** @returns what rm(1) said */
+  async #remove(paths: readonly string[]): Promise<string> {
+    if (paths.length === 0) return ''
     try {
       const { stderr } = await run(RM, {
         args: ['-rf', '--one-file-system', '--', ...paths],
@@ -94,7 +103,7 @@ export class Trash {
         maxOutput: MAX_OUTPUT,
         signal: this.#closing.signal,
       })
-      return `${trouble}${stderr}`
+      return stderr.toString().trim()
     } catch (error) {
       return messageOf(error)
     }

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { test } from 'node:test'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
-import { SnapshotStore } from '../support/snapshot-store.ts'
+import { SnapshotStore, until } from '../support/snapshot-store.ts'
 import { type TarFixture, tar } from '../support/tar.ts'
 
 const store = new SnapshotStore()
@@ -46,14 +46,6 @@ function workers(parent = process.pid): number[] {
         return false // it has ended meanwhile
       }
     })
-}
-
-async function until(holds: () => boolean, what: string): Promise<void> {
-  const deadline = Date.now() + 20_000
-  while (!holds()) {
-    assert.ok(Date.now() < deadline, `not within 20 s: ${what}`)
-    await new Promise(resolve => setTimeout(resolve, 20))
-  }
 }
 
 test('every form of compression gives the same layer; padding counts', async () => {
@@ -208,7 +200,6 @@ test('closing ends the workers and what they do', async () => {
     snapshots.unpack(Readable.from([]), snapshots.stagingPath('after'), limits, new AbortController().signal),
     { code: 'cancelled' },
   )
-  await store.snapshots.sweep()
 })
 
 test('the workers of a killed daemon end, and its successor clears up', async () => {
@@ -238,7 +229,8 @@ await snapshots.unpack(source, snapshots.stagingPath('orphan'), limits, new Abor
   await once(daemon, 'exit')
   await until(() => !existsSync(`/proc/${worker}`), 'the worker has ended')
   const successor = store.open()
-  await successor.sweep()
+  successor.sweep()
+  await store.emptied()
   assert.deepEqual([readdirSync(store.path('staging')), readdirSync(store.path('trash'))], [[], []])
   await successor.close()
 })

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { after } from 'node:test'
+import { sleep } from '../../src/base/clock.ts'
 import type { Log, LogFields } from '../../src/observe/log.ts'
 import { mountPointsBelow, unmount } from '../../src/os/mounts.ts'
 import { createSnapshots } from '../../src/storage/overlay.ts'
@@ -11,6 +12,14 @@ import { type Compression, layerOf } from './layers.ts'
 import type { TarFixture } from './tar.ts'
 
 const LIMITS: UnpackLimits = { maxEntries: 10_000, maxDepth: 64, maxBytes: 64 * 1024 * 1024 }
+
+export async function until(holds: () => boolean, what: string): Promise<void> {
+  const deadline = Date.now() + 20_000
+  while (!holds()) {
+    assert.ok(Date.now() < deadline, `not within 20 s: ${what}`)
+    await sleep(10)
+  }
+}
 
 type Content = ReadonlyArray<TarFixture | Buffer> | Buffer
 
@@ -73,6 +82,11 @@ export class SnapshotStore {
       below.unshift(this.snapshots.layerPath(dir))
     }
     return below
+  }
+
+  /** Waits until the trash is deleted. */
+  async emptied(): Promise<void> {
+    await until(() => readdirSync(this.path('trash')).length === 0, 'the trash is empty')
   }
 
   newId(): string {
