@@ -61,8 +61,6 @@ export async function startRegistry(megabytes: number): Promise<Registry> {
   }
 }
 
-if (process.argv[1] === import.meta.filename) await serve(Number(process.argv[2]))
-
 async function serve(megabytes: number): Promise<void> {
   const registry = await TestRegistry.start()
   const push = (image: TestImage, name: string): string => {
@@ -105,3 +103,5 @@ function smallLayer(_: unknown, number: number): ReturnType<typeof layerOf> {
   }))
   return layerOf([{ name: 'data/' }, { name: `data/${number}/` }, ...files])
 }
+
+if (process.argv[1] === import.meta.filename) await serve(Number(process.argv[2]))
