@@ -1,279 +1,206 @@
 /**
  * What `npm run demo` shows: a pod with two containers, from a registry image, on the real kernel; a daemon that is
- * killed with SIGKILL meanwhile; and that nothing is left. Runs inside the network namespace that demo.sh made. Every
- * step is checked: the demo fails where Berth does.
+ * killed meanwhile; and that nothing is left. Every step is checked, so the demo fails where Berth does, and whatever
+ * happens, everything it made is removed.
  */
 import assert from 'node:assert/strict'
-import { type ChildProcess, spawn } from 'node:child_process'
-import { once } from 'node:events'
-import { existsSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { setTimeout as sleep } from 'node:timers/promises'
-import { BerthClient } from '../src/cri/client.ts'
+import { existsSync } from 'node:fs'
+import { get } from 'node:http'
+import { BerthDaemon } from '../test/support/daemon.ts'
+import { footprint } from '../test/support/footprint.ts'
 import { busyboxImage } from '../test/support/images.ts'
-import { TestRegistry } from '../test/support/registry.ts'
+import { Kubelet, type TestPod } from '../test/support/kubelet.ts'
+import { until } from '../test/support/wait.ts'
 
-const repository = join(import.meta.dirname, '..')
-const root = process.env.DEMO_ROOT!
-const run = process.env.DEMO_RUN!
-const cgroup = process.env.DEMO_CGROUP!
-const socket = join(run, 'berth.sock')
-const config = join(root, 'berth.conf')
-const berth = join(repository, 'bin/berth')
 const IMAGE = 'docker.io/library/hello:1'
+const GREETING = 'hello from the pod'
+const HOST_PORT = 8088
+const SERVER = 'echo "serving on $(hostname -i)"; exec httpd -f -p 8080 -h /www'
+const CLIENT = 'while sleep 0.2; do wget -q -O - http://127.0.0.1:8080/; done'
 
-const color = process.stdout.isTTY === true
-const bold = (text: string) => (color ? `\x1b[1m${text}\x1b[0m` : text)
-const dim = (text: string) => (color ? `\x1b[2m${text}\x1b[0m` : text)
-const say = (text: string) => console.log(`\n${bold(`== ${text}`)}`)
+const onTerminal = process.stdout.isTTY === true
+const heading = (text: string) => console.log(onTerminal ? `\n\x1b[1m== ${text}\x1b[0m` : `\n== ${text}`)
 const show = (text: string) => console.log(text.trimEnd().replace(/^/gm, '   '))
+const short = (id: string) => id.replace('sha256:', '').slice(0, 13)
 
-/** Berth's own command line, as an operator types it. */
-async function cli(...args: string[]): Promise<void> {
-  console.log(dim(`   $ berth ${args.join(' ')}`))
-  const child = spawn(berth, [...args, '--config', config, '--listen', socket], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
-  let output = ''
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', data => (output += data))
-  const [code] = await once(child, 'close')
-  show(output)
-  assert.equal(code, 0, `berth ${args[0]} failed`)
+function table(...rows: ReadonlyArray<readonly string[]>): void {
+  const widths = rows[0]!.map((_, column) => Math.max(...rows.map(row => row[column]!.length)))
+  const line = (row: readonly string[]) => row.map((cell, column) => cell.padEnd(widths[column]!)).join('  ')
+  show(rows.map(row => line(row).trimEnd()).join('\n'))
 }
 
-async function startDaemon(): Promise<ChildProcess> {
-  const log = openSync(join(root, 'berth.log'), 'a')
-  const child = spawn(berth, ['daemon', '--config', config], { stdio: ['ignore', log, log] })
-  writeFileSync(`${run}.pid`, String(child.pid))
-  for (let tries = 0; tries < 200; tries++) {
-    if (child.exitCode !== null) break
-    try {
-      using client = await BerthClient.connect(socket, join(repository, 'proto'), { timeoutMs: 2000 })
-      await client.runtime('Status', {})
-      return child
-    } catch {
-      await sleep(50) // not there yet, or still recovering
-    }
+class Demo {
+  readonly #daemon: BerthDaemon
+  readonly #kubelet: Kubelet
+
+  constructor(daemon: BerthDaemon) {
+    this.#daemon = daemon
+    this.#kubelet = new Kubelet(daemon)
   }
-  throw new Error(`the daemon did not start:\n${readFileSync(join(root, 'berth.log'), 'utf8')}`)
-}
 
-function configure(registry: string): void {
-  const network = {
-    cniVersion: '1.0.0',
-    name: 'demo',
-    plugins: [
-      {
-        type: 'bridge',
-        bridge: 'demo0',
-        isGateway: true,
-        ipam: {
-          type: 'host-local',
-          dataDir: join(root, 'addresses'),
-          ranges: [[{ subnet: '10.88.0.0/24' }]],
-        },
-      },
-      { type: 'portmap', capabilities: { portMappings: true } },
-    ],
+  async run(): Promise<void> {
+    heading('The daemon, in directories and a network namespace of its own')
+    await this.#berth('status')
+    await this.#pull()
+    const pod = await this.#startPod()
+    const [server, client] = await this.#startContainers(pod)
+    await this.#look(server, client)
+    heading('Where the time went')
+    await this.#berth('timeline', `default/${pod.config.metadata?.name}`)
+    await this.#crash(pod, [server, client])
+    await this.#remove()
   }
-  mkdirSync(join(root, 'net.d'))
-  writeFileSync(join(root, 'net.d/10-demo.conflist'), JSON.stringify(network))
-  const mirror = `[[registry]]\nprefix = "docker.io"\nlocation = "docker.io"\n[[registry.mirror]]\nlocation = "${registry}"\ninsecure = true\n`
-  writeFileSync(join(root, 'registries.conf'), mirror)
-  writeFileSync(
-    config,
-    `[crio]
-root = "${root}/berth"
-runroot = "${run}"
 
-[crio.runtime]
-cgroup_manager = "cgroupfs"
-conmon_cgroup = "pod"
+  /** A command of the product, as an operator types it. */
+  async #berth(...args: string[]): Promise<void> {
+    show(`$ berth ${args.join(' ')}`)
+    const { code, stdout, stderr } = await this.#daemon.berth(...args)
+    show(stderr + stdout)
+    assert.equal(code, 0, `berth ${args[0]} failed`)
+  }
 
-[berth.runtime]
-pod_cgroup_parent = "${cgroup}"
+  async #pull(): Promise<void> {
+    heading('An image, pulled over the OCI distribution API from a registry of this demo')
+    const image = await busyboxImage({ files: { '/www/index.html': `${GREETING}\n` } })
+    this.#daemon.registry.push(image, 'docker.io/library/hello', '1')
+    await this.#berth('pull', IMAGE)
+    const { images } = await this.#daemon.client.image('ListImages', {})
+    assert.deepEqual(
+      images.map(({ id }) => id),
+      [image.id],
+    )
+    const rows = images.map(({ id, repo_tags, size }) => [
+      repo_tags.join(),
+      short(id),
+      `${Number(size) >> 10} KiB`,
+    ])
+    table(['IMAGE', 'IMAGE ID', 'SIZE'], ...rows)
+  }
 
-[crio.image]
-registries_conf = "${root}/registries.conf"
-registries_conf_dir = "${root}/registries.conf.d"
+  async #startPod(): Promise<TestPod> {
+    heading('A pod with an address from CNI and a port of the node')
+    const pod = await this.#kubelet.runPod({
+      metadata: { name: 'web', uid: '6d4f1a1c', namespace: 'default', attempt: 0 },
+      hostname: 'web',
+      port_mappings: [{ container_port: 8080, host_port: HOST_PORT }],
+    })
+    const { state, network, metadata } = await this.#kubelet.podStatus(pod.id)
+    assert.equal(state, 'SANDBOX_READY')
+    const ip = network?.ip ?? ''
+    assert.ok(ip.startsWith(this.#daemon.subnet))
+    table(['POD ID', 'NAME', 'STATE', 'IP'], [short(pod.id), metadata!.name, 'Ready', ip])
+    return pod
+  }
 
-[crio.network]
-network_dir = "${root}/net.d"
-plugin_dirs = ["/opt/cni/bin", "/usr/lib/cni"]
-`,
-  )
-}
-
-const POD = {
-  metadata: { name: 'web', namespace: 'demo', uid: '6d4f1a1c', attempt: 0 },
-  hostname: 'web',
-  log_directory: join(root, 'logs'),
-  labels: { 'io.kubernetes.pod.name': 'web', 'io.kubernetes.pod.namespace': 'demo' },
-  linux: { security_context: { namespace_options: { pid: 'CONTAINER' as const } } },
-}
-
-const CONTAINERS = [
-  {
-    name: 'server',
-    command: ['sh', '-c', 'echo "serving on $(hostname -i)"; exec httpd -f -p 8080 -h /www'],
-  },
-  {
-    name: 'client',
-    command: ['sh', '-c', 'while :; do wget -q -O - http://127.0.0.1:8080/index.html; sleep 1; done'],
-  },
-]
-
-async function startContainers(client: BerthClient, pod: string): Promise<string[]> {
-  const ids: string[] = []
-  for (const { name, command } of CONTAINERS) {
-    const { container_id } = await client.runtime('CreateContainer', {
-      pod_sandbox_id: pod,
-      sandbox_config: POD,
-      config: {
+  async #startContainers(pod: TestPod): Promise<[string, string]> {
+    heading('Two containers in it: conmon and runc')
+    const limits = { resources: { memory_limit_in_bytes: 64 << 20, cpu_shares: 256 } }
+    const start = (name: string, script: string) =>
+      this.#kubelet.run(pod, script, {
         metadata: { name, attempt: 0 },
         image: { image: IMAGE },
-        command,
         log_path: `${name}.log`,
-        linux: { resources: { memory_limit_in_bytes: String(64 * 2 ** 20), cpu_shares: '256' } },
-      },
+        linux: limits,
+      })
+    const ids: [string, string] = [await start('server', SERVER), await start('client', CLIENT)]
+    await this.#showContainers(ids)
+    await until('the server answers on a port of the node', () => answers(`http://127.0.0.1:${HOST_PORT}/`))
+    show(`\n$ curl http://127.0.0.1:${HOST_PORT}/\n${GREETING}`)
+    return ids
+  }
+
+  async #showContainers(ids: readonly string[]): Promise<void> {
+    const rows = ids.map(async id => {
+      const { metadata, state } = await this.#kubelet.status(id)
+      assert.equal(state, 'CONTAINER_RUNNING')
+      return [short(id), metadata!.name, 'Running', String(await this.#pidOf(id))]
     })
-    await client.runtime('StartContainer', { container_id })
-    ids.push(container_id)
+    table(['CONTAINER', 'NAME', 'STATE', 'PID'], ...(await Promise.all(rows)))
   }
-  return ids
-}
 
-async function pids(client: BerthClient, ids: readonly string[]): Promise<number[]> {
-  const found: number[] = []
-  for (const container_id of ids) {
-    const { info } = await client.runtime('ContainerStatus', { container_id, verbose: true })
-    found.push(JSON.parse(info.info ?? '{}').pid)
+  async #pidOf(id: string): Promise<number> {
+    return (await this.#kubelet.containerInfo(id)).pid
   }
-  return found
-}
 
-async function look(client: BerthClient, ids: readonly string[]): Promise<void> {
-  say('Its logs, a command inside, its figures')
-  const log = join(root, 'logs', 'client.log')
-  for (let tries = 0; tries < 100 && !readFileSync(log, 'utf8').includes('hello'); tries++) await sleep(100)
-  const lines = readFileSync(log, 'utf8')
-    .split('\n')
-    .filter(line => line.includes('hello'))
-  assert.ok(lines.length > 0, 'the client container reached the server container over the pod network')
-  show(readFileSync(join(root, 'logs', 'server.log'), 'utf8') + lines[0])
-  const { stdout, exit_code } = await client.runtime('ExecSync', {
-    container_id: ids[0]!,
-    cmd: ['sh', '-c', 'hostname; ps | head -4'],
-    timeout: '5',
-  })
-  assert.equal(exit_code, 0)
-  show(stdout.toString())
-  const { stats } = await client.runtime('ListContainerStats', {})
-  assert.equal(stats.length, 2)
-  for (const { attributes, cpu, memory } of stats) {
-    const cpuMs = Number(cpu?.usage_core_nano_seconds?.value ?? 0) / 1e6
-    const kib = Number(memory?.working_set_bytes?.value ?? 0) / 1024
-    show(`${(attributes?.metadata?.name ?? '').padEnd(8)} cpu ${cpuMs.toFixed(0)} ms   memory ${kib} KiB`)
-  }
-}
-
-async function crash(
-  daemon: ChildProcess,
-  ids: readonly string[],
-  pod: string,
-  ip: string,
-): Promise<ChildProcess> {
-  using before = await BerthClient.connect(socket, join(repository, 'proto'), { timeoutMs: 10_000 })
-  const processes = await pids(before, ids)
-  say(`SIGKILL to the daemon (pid ${daemon.pid}), and a new one`)
-  daemon.kill('SIGKILL')
-  await once(daemon, 'exit')
-  const next = await startDaemon()
-  using client = await BerthClient.connect(socket, join(repository, 'proto'), { timeoutMs: 10_000 })
-  const { status } = await client.runtime('PodSandboxStatus', { pod_sandbox_id: pod })
-  assert.equal(status?.state, 'SANDBOX_READY')
-  assert.equal(status?.network?.ip, ip)
-  assert.deepEqual(await pids(client, ids), processes)
-  show(`the pod is READY with ${ip}, its processes are still ${processes.join(' and ')}`)
-  return next
-}
-
-async function remove(pod: string): Promise<void> {
-  say('Removing everything')
-  using client = await BerthClient.connect(socket, join(repository, 'proto'), { timeoutMs: 30_000 })
-  await client.runtime('StopPodSandbox', { pod_sandbox_id: pod })
-  await client.runtime('RemovePodSandbox', { pod_sandbox_id: pod })
-  await client.image('RemoveImage', { image: { image: IMAGE } })
-  const { containers } = await client.runtime('ListContainers', {})
-  const { items } = await client.runtime('ListPodSandbox', {})
-  assert.equal(containers.length + items.length, 0)
-}
-
-/** Whatever in the kernel or on disk still names the demo's directories. */
-function leftovers(): string[] {
-  const mounts = readFileSync('/proc/mounts', 'utf8')
-    .split('\n')
-    .filter(line => line.includes(root) || line.includes(run))
-  const processes = readdirSync('/proc')
-    .filter(name => /^[0-9]+$/.test(name) && Number(name) !== process.pid)
-    .filter(name => existsSync(`/proc/${name}/cmdline`) && commandOf(name).includes(run))
-  const groups = ['memory', 'pids', 'unified', '']
-    .map(tree => join('/sys/fs/cgroup', tree, cgroup))
-    .filter(existsSync)
-  const addresses = join(root, 'addresses', 'demo')
-  const held = readdirSync(addresses).filter(name => /^[0-9.]+$/.test(name))
-  return [...mounts, ...processes, ...groups, ...held]
-}
-
-function commandOf(pid: string): string {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8')
-  } catch {
-    return '' // it has ended meanwhile
-  }
-}
-
-async function main(): Promise<void> {
-  const registry = await TestRegistry.start()
-  const image = await busyboxImage({ cmd: ['sh'], files: { '/www/index.html': 'hello from the pod\n' } })
-  registry.push(image, 'library/hello', '1')
-  configure(registry.address)
-
-  say('berth daemon')
-  let daemon = await startDaemon()
-  try {
-    await cli('status')
-    say('An image from a registry, over the OCI distribution API')
-    await cli('pull', IMAGE)
-    say('A pod with two containers: CNI, conmon, runc')
-    let pod: string
-    let ids: string[]
-    let ip: string
-    {
-      using client = await BerthClient.connect(socket, join(repository, 'proto'), { timeoutMs: 30_000 })
-      pod = (await client.runtime('RunPodSandbox', { config: POD })).pod_sandbox_id
-      ids = await startContainers(client, pod)
-      const { status } = await client.runtime('PodSandboxStatus', { pod_sandbox_id: pod })
-      ip = status?.network?.ip ?? ''
-      assert.match(ip, /^10\.88\.0\./)
-      show(
-        `pod ${pod.slice(0, 12)} has ${ip}; containers ${ids.map(id => id.slice(0, 12)).join(' and ')} run`,
-      )
-      await look(client, ids)
+  async #look(server: string, client: string): Promise<void> {
+    heading('Logs, a command inside, and usage')
+    await this.#kubelet.prints(client, GREETING)
+    for (const id of [server, client]) {
+      const { metadata } = await this.#kubelet.status(id)
+      const [first] = await this.#kubelet.logOf(id)
+      show(`${metadata?.name} | ${first?.text}`)
     }
-    say('Where the time went')
-    await cli('timeline', 'demo/web')
-    daemon = await crash(daemon, ids, pod, ip)
-    await remove(pod)
-  } finally {
-    daemon.kill('SIGTERM')
-    await once(daemon, 'exit')
-    await registry.close()
+    const { code, stdout } = await this.#kubelet.exec(server, 'hostname; ps | grep -v ps')
+    assert.equal(code, 0)
+    show(`\n$ crictl exec -s ${short(server)} sh -c 'hostname; ps'\n${stdout}`)
+    const { stats } = await this.#daemon.client.runtime('ListContainerStats', {})
+    assert.equal(stats.length, 2)
+    const rows = stats.map(({ attributes, cpu, memory }) => [
+      attributes?.metadata?.name ?? '',
+      `${Math.round(Number(cpu?.usage_core_nano_seconds?.value) / 1e6)} ms`,
+      `${Number(memory?.working_set_bytes?.value) >> 10} KiB`,
+    ])
+    console.log()
+    table(['NAME', 'CPU', 'MEMORY'], ...rows)
   }
-  const left = leftovers()
-  assert.deepEqual(left, [], 'something is left behind')
-  show('no process, mount, cgroup or address is left')
-  say('Done')
+
+  async #crash(pod: TestPod, ids: readonly string[]): Promise<void> {
+    heading(`kill -9 ${this.#daemon.pid}: the daemon is gone, and started again`)
+    const ip = await this.#kubelet.podIp(pod)
+    const pids = await Promise.all(ids.map(id => this.#pidOf(id)))
+    await this.#daemon.kill9()
+    assert.ok(await answers(`http://127.0.0.1:${HOST_PORT}/`), 'the pod serves without the daemon')
+    await this.#daemon.up()
+    assert.equal(await this.#kubelet.podIp(pod), ip)
+    assert.deepEqual(await Promise.all(ids.map(id => this.#pidOf(id))), pids)
+    await this.#showContainers(ids)
+    const lines = (await this.#kubelet.logOf(ids[1]!)).length
+    await until('the log goes on', async () => (await this.#kubelet.logOf(ids[1]!)).length > lines)
+    show(
+      `\nthe same processes, the same address ${ip}, logs without a gap; it served while there was no daemon`,
+    )
+  }
+
+  async #remove(): Promise<void> {
+    heading('Everything removed, and the daemon stopped')
+    const before = await footprint(this.#daemon)
+    await this.#kubelet.removeAll()
+    await this.#daemon.client.image('RemoveImage', { image: { image: IMAGE } })
+    assert.deepEqual(await this.#daemon.leftovers(), [], 'nothing is left')
+    assert.equal(await this.#daemon.stop(), 0)
+    const after = await footprint(this.#daemon)
+    const kinds = ['process', 'mount', 'cgroup', 'address', 'link', 'rule', 'pod row', 'container row']
+    const count = (things: ReadonlySet<string>, kind: string) =>
+      String([...things].filter(thing => thing.startsWith(`${kind} `)).length)
+    table(['', 'BEFORE', 'NOW'], ...kinds.map(kind => [kind, count(before, kind), count(after, kind)]))
+    assert.ok(
+      kinds.every(kind => count(after, kind) === '0'),
+      'nothing is left of the daemon either',
+    )
+  }
 }
 
-await main()
+function answers(url: string): Promise<boolean> {
+  return new Promise(resolve => {
+    const request = get(url, async response => {
+      resolve((await response.toArray()).join('') === `${GREETING}\n`)
+    })
+    request.on('error', () => resolve(false))
+  })
+}
+
+const began = performance.now()
+const daemon = await BerthDaemon.start({ label: 'demo' })
+for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+  process.once(signal, () => daemon[Symbol.asyncDispose]().finally(() => process.exit(130)))
+}
+try {
+  await new Demo(daemon).run()
+} catch (error) {
+  console.error(`\nThe demo failed. The daemon's log:\n${daemon.log}`)
+  throw error
+} finally {
+  await daemon[Symbol.asyncDispose]()
+}
+assert.ok(!existsSync(daemon.directory) && !existsSync(daemon.runRoot))
+heading(`Done in ${((performance.now() - began) / 1000).toFixed(1)} s; nothing is left on this machine`)

@@ -27,12 +27,12 @@ const MAX_LOG = 4 << 20
 const MIRRORED = ['docker.io', 'registry.k8s.io', 'quay.io']
 
 export type DaemonOptions = {
+  /** Part of the names of its directories and its cgroup; `test` unless given. */
+  readonly label?: string
   /** TOML, for the daemon whose files are in that directory; the paths are flags. */
   readonly config?: (directory: string) => string
   /** Beside PATH and HOME, such as BERTH_FAULTS. */
   readonly env?: Readonly<Record<string, string>>
-  /** No CNI configuration. */
-  readonly withoutNetwork?: boolean
 }
 
 type NetworkOptions = { readonly ipMasq?: boolean; readonly plugins?: readonly object[] }
@@ -58,19 +58,18 @@ async function enterOwnNetwork(): Promise<void> {
  * with nobody. bin/berth is what runs, or the source itself with BERTH_TEST_SOURCE=1.
  */
 export class BerthDaemon {
-  readonly #name = newId().slice(0, 6)
   /** Everything of this daemon that is on disk. */
-  readonly directory = `/var/lib/berth-test-${this.#name}`
-  readonly root = join(this.directory, 'state')
-  readonly runRoot = `/run/berth-test-${this.#name}`
-  readonly socket = join(this.runRoot, 'berth.sock')
+  readonly directory: string
+  readonly root: string
+  readonly runRoot: string
+  readonly socket: string
   /** Parent of all pods' cgroups. */
-  readonly cgroup = `/berth-test-${this.#name}`
-  readonly logs = join(this.directory, 'logs')
-  readonly cniConfDir = join(this.directory, 'net.d')
+  readonly cgroup: string
+  readonly logs: string
+  readonly cniConfDir: string
   /** Searched before the machine's plugins. */
-  readonly cniPluginDir = join(this.directory, 'plugins')
-  readonly ipamDir = join(this.directory, 'ipam')
+  readonly cniPluginDir: string
+  readonly ipamDir: string
   readonly bridge = `bt${++daemons}`
   readonly subnet = `10.66.${daemons}`
   readonly registry: TestRegistry
@@ -95,6 +94,16 @@ export class BerthDaemon {
   }
 
   private constructor(options: DaemonOptions, registry: TestRegistry) {
+    const name = `berth-${options.label ?? 'test'}-${newId().slice(0, 6)}`
+    this.directory = join('/var/lib', name)
+    this.runRoot = join('/run', name)
+    this.cgroup = `/${name}`
+    this.root = this.#file('state')
+    this.socket = join(this.runRoot, 'berth.sock')
+    this.logs = this.#file('logs')
+    this.cniConfDir = this.#file('net.d')
+    this.cniPluginDir = this.#file('plugins')
+    this.ipamDir = this.#file('ipam')
     this.#options = options
     this.registry = registry
     for (const path of [this.logs, this.cniConfDir, this.cniPluginDir]) mkdirSync(path, { recursive: true })
@@ -103,7 +112,7 @@ export class BerthDaemon {
       this.#file('registries.conf'),
       MIRRORED.map(name => mirror(name, registry.address)).join('\n'),
     )
-    if (options.withoutNetwork !== true) this.configureNetwork()
+    this.configureNetwork()
   }
 
   #file(name: string): string {
