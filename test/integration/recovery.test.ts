@@ -304,21 +304,3 @@ test('16: after a reboot pods are not ready and containers have exited, with all
   await kubelet().removePod(pod.id)
   assert.equal(existsSync(after.log_path), true)
 })
-
-test('a daemon that is told to stop leaves its containers running and says so with exit code 0', async () => {
-  const { daemon } = kubelet()
-  const pod = await kubelet().runPod()
-  const id = await kubelet().run(pod, FOREVER)
-  assert.equal(await daemon.stop(), 0)
-  assert.equal(existsSync(daemon.socket), false)
-  await daemon.up()
-  assert.equal((await kubelet().status(id)).state, 'CONTAINER_RUNNING')
-})
-
-test('a second daemon on the same root is refused, and names the first', async () => {
-  const { daemon } = kubelet()
-  const { code, stderr } = await daemon.second()
-  assert.equal(code, 1)
-  assert.match(stderr, new RegExp(`${daemon.pid}`))
-  assert.deepEqual((await daemon.client.runtime('ListPodSandbox', {})).items, [])
-})
