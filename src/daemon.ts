@@ -58,8 +58,8 @@ export type Daemon = {
   reload(next: Loaded | { readonly problem: string }): void
 }
 
-/** How long a stop waits for calls at work: below the 90 s after which systemd kills the service. */
-const STOP_GRACE_MS = 30_000
+/** How long a stop waits for calls at work: well below the 30 s after which the unit has systemd kill the daemon. */
+const STOP_GRACE_MS = 15_000
 
 /** Lost hints about ended containers are made good for at this interval. */
 const EXIT_SCAN_MS = 10_000
@@ -195,6 +195,7 @@ async function compose(
     pins,
     networkSlots: new Semaphore('network', config.runtime.maxParallelOperations),
     initPath: config.runtime.initPath,
+    logDirectory: config.logDir,
     defaultCgroup: config.runtime.podCgroupParent,
     defaultSysctls: config.runtime.sysctls,
   }

@@ -1,8 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { isDeepStrictEqual } from 'node:util'
 import type { Dict } from '../base/dict.ts'
 import { BerthError, messageOf } from '../base/errors.ts'
+import { sameContent } from '../base/same-content.ts'
 import { SingleFlight } from '../base/single-flight.ts'
 import { type Container, type ContainerConfig, containerKey } from '../model/container.ts'
 import type { OciSpec } from '../model/oci.ts'
@@ -53,7 +53,7 @@ export class ContainerService {
     const podId = this.#context.catalog.findPod(podIdOrPrefix)?.id ?? podIdOrPrefix
     const key = containerKey(podId, config.metadata)
     const inFlight = this.#creating.get(key)
-    if (inFlight !== undefined && !isDeepStrictEqual(inFlight, config)) throw this.#duplicate(podId, config)
+    if (inFlight !== undefined && !sameContent(inFlight, config)) throw this.#duplicate(podId, config)
     const id = await this.#creates.run(key, signal, async () => {
       this.#creating.set(key, config)
       try {
@@ -167,8 +167,7 @@ export class ContainerService {
       catalog.deleteContainer(existing.id)
       return undefined
     }
-    if (existing.delivered || !isDeepStrictEqual(existing.config, config))
-      throw this.#duplicate(podId, config)
+    if (existing.delivered || !sameContent(existing.config, config)) throw this.#duplicate(podId, config)
     return existing.id
   }
 

@@ -39,6 +39,8 @@ export type PodContext = {
   readonly specDefaults: Omit<SpecDefaults, 'allowedAnnotations'>
   /** Absolute path of the init process for shared PID namespaces (catatonit). */
   readonly initPath: string
+  /** Parent of the log directories of pods whose client names none; '' discards their output. */
+  readonly logDirectory: string
   /** Parent of pods whose client names none. */
   readonly defaultCgroup: string
   /** For every pod with a namespace of its own; the pod's own come on top. */

@@ -1,6 +1,6 @@
-import { isDeepStrictEqual } from 'node:util'
 import type { Dict } from '../base/dict.ts'
 import { BerthError, messageOf, notFound } from '../base/errors.ts'
+import { sameContent } from '../base/same-content.ts'
 import { SingleFlight } from '../base/single-flight.ts'
 import { type PodState, type PodStatus, podStateOf } from '../containers/container-state.ts'
 import { type Pod, type PodConfig, podKey, podName } from '../model/pod.ts'
@@ -40,7 +40,7 @@ export class PodService {
     const key = podKey(config.metadata)
     const run: Run = { config, handler }
     const inFlight = this.#running.get(key)
-    if (inFlight !== undefined && !isDeepStrictEqual(inFlight, run)) throw this.#duplicate(config)
+    if (inFlight !== undefined && !sameContent(inFlight, run)) throw this.#duplicate(config)
     const id = await this.#runs.run(key, signal, async () => {
       this.#running.set(key, run)
       try {
@@ -179,7 +179,11 @@ export class PodService {
   }
 }
 
-/** The stored one has the node's name where the client gave none. */
+/** The stored one has the node's answers where the client left something to it. */
 function sameConfig(stored: PodConfig, asked: PodConfig): boolean {
-  return isDeepStrictEqual(asked.hostname === '' ? { ...stored, hostname: '' } : stored, asked)
+  const left = {
+    ...(asked.hostname === '' ? { hostname: '' } : {}),
+    ...(asked.logDirectory === '' ? { logDirectory: '' } : {}),
+  }
+  return sameContent({ ...stored, ...left }, asked)
 }

@@ -1,4 +1,5 @@
 import { hostname } from 'node:os'
+import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { BerthError, messageOf } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
@@ -46,7 +47,7 @@ function intentOf(context: PodContext, config: PodConfig, runtimeHandler: string
   const id = newId()
   return {
     id,
-    config: config.hostname === '' ? { ...config, hostname: hostname() } : config,
+    config: completed(context, config, id),
     runtimeHandler,
     phase: 'creating',
     createdAt: nowNs(),
@@ -56,6 +57,16 @@ function intentOf(context: PodContext, config: PodConfig, runtimeHandler: string
     networkHeld: config.namespaces.network !== 'node',
     network: { ips: [] },
     delivered: false,
+  }
+}
+
+/** With the node's answers where the client left one to it. */
+function completed(context: PodContext, config: PodConfig, id: string): PodConfig {
+  const logs = context.logDirectory === '' ? '' : join(context.logDirectory, id)
+  return {
+    ...config,
+    hostname: config.hostname || hostname(),
+    logDirectory: config.logDirectory || logs,
   }
 }
 
