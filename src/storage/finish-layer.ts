@@ -5,30 +5,50 @@ import { BerthError, messageOf } from '../base/errors.ts'
 import { link } from '../os/syscalls.ts'
 import { copyMetadata, copyObject, setModified } from './copy-object.ts'
 import { LayerStack, type StackedObject } from './layer-stack.ts'
-import { isWhiteout, lstatIfThere, pathIn } from './overlay-marks.ts'
+import { isWhiteout } from './overlay-marks.ts'
 import type { UnpackedLayer } from './snapshots.ts'
 import { malformed, shown } from './tar-header.ts'
 
 // About 1 ms of system calls: what the event loop may be held up between two requests.
 const OBJECTS_PER_TURN = 50
 
-type Unfinished = Pick<UnpackedLayer, 'implied' | 'deferredLinks'>
+type Unfinished = Pick<UnpackedLayer, 'implied' | 'whiteouts' | 'deferredLinks'>
 
 /**
- * Gives a layer that was unpacked by itself what it has from the layers below it (topmost first): the metadata of
- * directories that its entries only imply, and the targets of hard links. The result is that of unpacking over those
+ * Gives a layer that was unpacked by itself what it has from the layers below it (topmost first): the targets of
+ * hard links, and the metadata of directories that its entries only imply. The result is that of unpacking over those
  * layers.
  */
 export async function finishLayer(
   staging: string,
-  { implied, deferredLinks }: Unfinished,
+  { implied, whiteouts, deferredLinks }: Unfinished,
   below: readonly string[],
 ): Promise<void> {
   if (deferredLinks.length > 0) {
     await effect('storage', 'link-below', staging, () => makeLinks(staging, deferredLinks, below))
   }
+  if (whiteouts.length > 0) {
+    await effect('storage', 'drop-whiteouts', staging, () => dropWhiteouts(staging, whiteouts, below))
+  }
   if (below.length > 0 && implied.length > 0) {
     await effect('storage', 'inherit-metadata', staging, () => inherit(staging, implied, below))
+  }
+}
+
+/**
+ * Takes out whiteouts of what is not there: in a directory that no other layer has, or that is opaque, overlayfs does
+ * not look for any, and would list them as files that cannot be found.
+ */
+async function dropWhiteouts(
+  staging: string,
+  whiteouts: readonly string[],
+  below: readonly string[],
+): Promise<void> {
+  const stack = new LayerStack([staging, ...below])
+  for (const [i, path] of whiteouts.entries()) {
+    if (i % OBJECTS_PER_TURN === OBJECTS_PER_TURN - 1) await setImmediate()
+    if (stack.findBelowTop(path) !== undefined) continue
+    await inDirectory(staging, path, async at => rmSync(at))
   }
 }
 
@@ -41,7 +61,7 @@ async function inherit(staging: string, implied: readonly string[], below: reado
   for (const [i, path] of implied.entries()) {
     if (i % OBJECTS_PER_TURN === OBJECTS_PER_TURN - 1) await setImmediate()
     const source = stack.findBelowTop(path)
-    if (source?.stat.isDirectory() === true) copyMetadata(source, pathIn(staging, path))
+    if (source?.stat.isDirectory() === true) copyMetadata(source, ownDirectory(staging, path).path)
   }
 }
 
@@ -67,22 +87,21 @@ async function makeLink(
   target: string,
   below: readonly string[],
 ): Promise<void> {
-  const at = pathIn(staging, path)
-  if (lstatIfThere(at) !== undefined) rmSync(at) // copied up for a link to this link
-  const present = lstatIfThere(pathIn(staging, target))
-  if (present === undefined) {
+  if (ownObject(staging, path) !== undefined) {
+    await inDirectory(staging, path, async at => rmSync(at)) // copied up for a link to this link
+  }
+  if (ownObject(staging, target) === undefined) {
     const visible = new LayerStack([staging, ...below]).findBelowTop(target)
     if (visible !== undefined) await copyUp(staging, target, linkable(visible), below)
   }
-  const own = lstatIfThere(pathIn(staging, target))
-  if (own === undefined || isWhiteout(own)) {
+  const own = ownObject(staging, target)
+  if (own === undefined || isWhiteout(own.stat)) {
     // The layer takes the target's own name away.
     const source = new LayerStack(below).find(target)
     if (source === undefined) throw malformed('the target is neither in this layer nor in those below')
-    await inDirectory(staging, path, () => copyObject(linkable(source), at))
+    await inDirectory(staging, path, at => copyObject(linkable(source), at))
   } else {
-    if (own.isDirectory()) throw malformed('the target is a directory')
-    await inDirectory(staging, path, async () => link(pathIn(staging, target), at))
+    await inDirectory(staging, path, async at => link(linkable(own).path, at))
   }
 }
 
@@ -100,23 +119,42 @@ async function copyUp(
 ): Promise<void> {
   const stack = new LayerStack(below)
   const parts = path.split('/').slice(0, -1)
-  const made: Array<[path: Buffer, from: StackedObject]> = []
+  const made: Array<[from: StackedObject, dir: Buffer]> = []
   for (const i of parts.keys()) {
     const prefix = parts.slice(0, i + 1).join('/')
-    const dir = pathIn(staging, prefix)
-    if (lstatIfThere(dir) !== undefined) continue
+    if (ownObject(staging, prefix) !== undefined) continue
     const from = stack.find(prefix)!
-    await inDirectory(staging, prefix, async () => mkdirSync(dir, 0o700))
-    made.push([dir, from])
+    await inDirectory(staging, prefix, async at => {
+      mkdirSync(at, 0o700)
+      made.push([from, at])
+    })
   }
-  await inDirectory(staging, path, () => copyObject(source, pathIn(staging, path)))
-  for (const [dir, from] of made.reverse()) copyMetadata(from, dir)
+  await inDirectory(staging, path, at => copyObject(source, at))
+  for (const [from, dir] of made.reverse()) copyMetadata(from, dir)
+}
+
+/**
+ * What the layer itself has at `path`, whiteouts included. The layer may have put a symlink in the place of a
+ * directory on the way, and here nothing keeps that from leading out of the layer: hence never by the path alone.
+ */
+function ownObject(staging: string, path: string): StackedObject | undefined {
+  return new LayerStack([staging]).lookUp(path)
+}
+
+function ownDirectory(staging: string, path: string): StackedObject {
+  const found = ownObject(staging, path)
+  if (found?.stat.isDirectory() !== true) throw malformed(`${shown(path)} is not a directory any more`)
+  return found
 }
 
 /** Makes something in a directory whose time of modification stays what the layer said. */
-async function inDirectory(staging: string, path: string, make: () => Promise<void>): Promise<void> {
-  const parent = pathIn(staging, path.slice(0, Math.max(0, path.lastIndexOf('/'))))
-  const before = lstatIfThere(parent)!
-  await make()
-  setModified(parent, before)
+async function inDirectory(
+  staging: string,
+  path: string,
+  make: (at: Buffer) => Promise<void>,
+): Promise<void> {
+  const slash = path.lastIndexOf('/')
+  const parent = ownDirectory(staging, path.slice(0, Math.max(0, slash)))
+  await make(Buffer.concat([parent.path, Buffer.from(`/${path.slice(slash + 1)}`, 'latin1')]))
+  setModified(parent.path, parent.stat)
 }

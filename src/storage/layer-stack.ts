@@ -22,14 +22,19 @@ export class LayerStack {
   }
 
   find(path: string): StackedObject | undefined {
-    return shown(this.#candidates(path))
+    return withoutWhiteout(this.lookUp(path))
+  }
+
+  /** As `find`, but a whiteout is an object too. */
+  lookUp(path: string): StackedObject | undefined {
+    return first(this.#candidates(path))
   }
 
   /** What would show if the topmost layer did not have this very object; its parents count. */
   findBelowTop(path: string): StackedObject | undefined {
     const top = this.#roots[0]
     const own = path === '' ? top : `${top}/${path}`
-    return shown(this.#candidates(path).filter(candidate => candidate !== own))
+    return withoutWhiteout(first(this.#candidates(path).filter(candidate => candidate !== own)))
   }
 
   /** Where the layers have `path`, if they do and if it shows. */
@@ -57,13 +62,17 @@ export class LayerStack {
   }
 }
 
-function shown(candidates: readonly string[]): StackedObject | undefined {
+function first(candidates: readonly string[]): StackedObject | undefined {
   for (const candidate of candidates) {
     const path = bytes(candidate)
     const stat = lstatIfThere(path)
-    if (stat !== undefined) return isWhiteout(stat) ? undefined : { path, stat }
+    if (stat !== undefined) return { path, stat }
   }
   return undefined
+}
+
+function withoutWhiteout(found: StackedObject | undefined): StackedObject | undefined {
+  return found === undefined || isWhiteout(found.stat) ? undefined : found
 }
 
 function bytes(path: string): Buffer {

@@ -34,6 +34,7 @@ export class LayerTree {
   readonly #limits: UnpackLimits
   /** Directories that nothing has described yet. */
   readonly implied = new Set<string>([''])
+  readonly whiteouts = new Set<string>()
   size = FS_BLOCK
   inodes = 1
   #entries = 0
@@ -64,7 +65,7 @@ export class LayerTree {
   countName(name: string): void {
     this.#nameBytes += name.length
     if (this.#nameBytes > MAX_NAME_BYTES) {
-      throw new BerthError('exhausted', `more than ${MAX_NAME_BYTES} bytes of directory names in one layer`)
+      throw new BerthError('exhausted', `more than ${MAX_NAME_BYTES} bytes of names to remember in one layer`)
     }
   }
 
@@ -143,6 +144,8 @@ export class LayerTree {
     if (stat === undefined) {
       makeWhiteout(this.at(path))
       this.countObject(0)
+      this.countName(path)
+      this.whiteouts.add(path)
     } else if (stat.isDirectory()) {
       makeOpaque(this.at(path))
       this.implied.delete(path) // a new directory, as if its whiteout had come first
@@ -161,6 +164,7 @@ export class LayerTree {
       this.implied.delete(path)
     } else {
       unlinkSync(this.at(path))
+      this.whiteouts.delete(path)
     }
     if (stat.isDirectory() || stat.nlink === 1) {
       const bytes = stat.isDirectory() ? FS_BLOCK : stat.isFile() ? stat.size : 0

@@ -30,7 +30,10 @@ const MAX_ID = 0xfffffffe
 const INLINE_SYMLINK = 60
 
 /** What a layer's entries became; see UnpackedLayer. */
-export type WrittenLayer = Pick<UnpackedLayer, 'size' | 'inodes' | 'implied' | 'deferredLinks'> & {
+export type WrittenLayer = Pick<
+  UnpackedLayer,
+  'size' | 'inodes' | 'implied' | 'whiteouts' | 'deferredLinks'
+> & {
   /** What the layer asked for and did not get, for the log. */
   readonly warning: string | undefined
 }
@@ -89,6 +92,7 @@ export class LayerWriter implements TarSink {
       size: this.#tree.size,
       inodes: this.#tree.inodes,
       implied: [...this.#tree.implied],
+      whiteouts: [...this.#tree.whiteouts],
       deferredLinks: links.map(([path, target]) => ({ path, target })),
       warning:
         this.#skippedXattrs === 0

@@ -16,6 +16,8 @@ export type UnpackedLayer = {
    * layers below at commit. Bytes as latin1 text, relative, without a leading slash; '' is the layer's root.
    */
   readonly implied: readonly string[]
+  /** Whiteouts: those that hide nothing in the layers below are taken out at commit. */
+  readonly whiteouts: readonly string[]
   /** Hard links whose target is not in this layer: made at commit, from the layers below. */
   readonly deferredLinks: ReadonlyArray<{ readonly path: string; readonly target: string }>
 }

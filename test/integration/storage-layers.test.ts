@@ -253,6 +253,33 @@ test('at commit, a symlink in a layer below leads nowhere', async () => {
   assert.deepEqual(tree(outside), ['secret=secret'])
 })
 
+test('at commit, a symlink that came after what it replaces leads nowhere', async () => {
+  const outside = store.path('outside-later')
+  mkdirSync(outside, { mode: 0o700 })
+  writeFileSync(join(outside, 'secret'), 'secret')
+  const attacks: TarFixture[][] = [
+    [
+      { name: 'x', link: 'a/secret' },
+      { name: 'a', symlink: outside },
+    ],
+    [
+      { name: 'a/x', link: 'none' },
+      { name: 'a', symlink: outside },
+    ],
+    [{ name: 'a/secret/x', content: '' }, { name: 'a/.wh.other' }, { name: 'a', symlink: outside }],
+    [{ name: 'a/.wh.secret' }, { name: 'a', symlink: outside }],
+  ]
+  for (const attack of attacks) {
+    const lower: TarFixture[] = [{ name: 'a/' }, { name: 'a/b', content: '' }]
+    for (const layers of [[attack], [lower, attack]]) {
+      await store.layers(...layers).catch(error => assert.equal(error.code, 'invalid'))
+      assert.deepEqual(tree(outside), ['secret=secret'])
+      assert.equal(lstatSync(join(outside, 'secret')).nlink, 1)
+      assert.equal(lstatSync(outside).mode & 0o7777, 0o700)
+    }
+  }
+})
+
 test('names with ".." and whiteouts of nothing are refused', async () => {
   for (const name of ['../x', 'a/../../x', 'a/..', '.wh...', '.wh.', 'a/.wh..']) {
     await assert.rejects(store.layers([{ name, content: 'x' }]), { code: 'invalid' }, name)

@@ -43,6 +43,7 @@ export class FakeSnapshots implements LayerSnapshots {
         size: tar.length,
         inodes: 1,
         implied: [],
+        whiteouts: [],
         deferredLinks: [],
       }
     } finally {
