@@ -2,7 +2,7 @@ import { dirname, join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { dict } from '../base/dict.ts'
 import type { Digest } from '../base/digest.ts'
-import { BerthError, messageOf, notFound, precondition } from '../base/errors.ts'
+import { BerthError, messageOf, notFound, precondition, unimplemented } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
 import type { Container, ContainerConfig } from '../model/container.ts'
 import type { Image } from '../model/image.ts'
@@ -24,6 +24,7 @@ export async function createContainer(
   podIdOrPrefix: string,
   config: ContainerConfig,
 ): Promise<string> {
+  if (config.cdiDevices.length > 0) throw unimplemented('config.CDI_devices')
   const pod = requireReadyPod(context, podIdOrPrefix)
   const images = requireImages(context, { config })
   const container = intentOf(pod, config, images)

@@ -1,7 +1,7 @@
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
-import { BerthError, messageOf } from '../base/errors.ts'
+import { BerthError, messageOf, unimplemented } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
 import { makeLogDirectory } from '../containers/log-directory.ts'
 import type { Pod, PodConfig, PodNetwork } from '../model/pod.ts'
@@ -28,6 +28,9 @@ export async function runPod(
   runtimeHandler: string,
 ): Promise<string> {
   context.handlers.get(runtimeHandler)
+  if (config.namespaces.user?.mode === 'pod') {
+    throw unimplemented('config.linux.security_context.namespace_options.userns_options: a user namespace')
+  }
   const pod = intentOf(context, config, runtimeHandler)
   return await context.locks.run(pod.id, async () => {
     context.catalog.insertPod(pod)

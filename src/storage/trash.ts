@@ -11,8 +11,8 @@ import { run } from '../os/spawn.ts'
 const RM = '/bin/rm'
 // Their paths stay far below the 128 KiB that Linux takes as arguments in any case.
 const MAX_AT_ONCE = 100
-// Leaves whoever discards alone, and makes one run of the containers of a pod.
-const PAUSE_MS = 100
+// Leaves whoever discards alone (a pod is often followed by the next), and makes one run of many containers.
+const PAUSE_MS = 1000
 // Millions of files on a slow disk; what is left then is tried again at the next start.
 const TIMEOUT_MS = 30 * 60_000
 // Enough to say what is wrong.
