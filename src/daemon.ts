@@ -1,3 +1,4 @@
+import { readdirSync } from 'node:fs'
 import { nowNs } from './base/clock.ts'
 import { setEffectHook } from './base/effects.ts'
 import { messageOf } from './base/errors.ts'
@@ -124,6 +125,11 @@ async function compose(
   const paths = new NodePaths(config.root, config.runroot)
   makeDirectories(paths)
   parts.add(FileLock.acquire(paths.lock), lock => lock.release())
+  // A root file system that spread into other mount namespaces would stay busy there after it is gone here.
+  makePrivateMountPoint(paths.root)
+  parts.add(paths, ({ root, pods }) => {
+    if (readdirSync(pods).length === 0) unmount(root, { detach: true })
+  })
   const db = parts.add(Database.open(paths.database), database => database.close())
   const catalog = new Catalog(db)
   for (const row of catalog.unreadable) log.error(row, 'a row of the database cannot be read in full')
