@@ -1,5 +1,5 @@
 /**
- * Runs the tests: `node test/run.ts [check] [unit] [integration] [PART-OF-A-PATH …]`. The last line says
+ * Runs the tests: `node test/run.ts [check] [unit] [fuzz] [integration] [PART-OF-A-PATH …]`. The last line says
  * `N passed, N failed, N skipped`; the exit code is 1 if anything failed or was left behind.
  */
 import { globSync, mkdtempSync, rmSync } from 'node:fs'
@@ -12,7 +12,7 @@ type Job = () => Promise<Outcome>
 type Phase = { readonly parallel: number; readonly jobs: () => Job[] }
 
 process.chdir(join(import.meta.dirname, '..'))
-const phaseNames = ['check', 'unit', 'integration'] as const
+const phaseNames = ['check', 'unit', 'fuzz', 'integration'] as const
 const asked = process.argv.slice(2)
 const wanted = phaseNames.filter(name => asked.includes(name))
 const filters = asked.filter(name => !(phaseNames as readonly string[]).includes(name))
@@ -35,6 +35,11 @@ const phases: Record<(typeof phaseNames)[number], Phase> = {
     // The tests of this runner mostly wait.
     parallel: cpus + 1,
     jobs: () => [...testFiles('test/{driver,support}/**/*.test.ts', 60), ...unitTests()],
+  },
+  fuzz: {
+    parallel: cpus,
+    // A second or two for each target; a busy machine takes a few times as long.
+    jobs: () => testFiles('test/fuzz/**/*.test.ts', 240),
   },
   integration: {
     // One at a time: they share the machine's mounts, cgroups and ports, and what is left behind has one culprit.
