@@ -4,7 +4,7 @@ import type { Layer } from '../model/image.ts'
 import type { Log } from '../observe/log.ts'
 import type { Database } from '../state/database.ts'
 import type { LayerLeases } from './layer-leases.ts'
-import type { LayerSnapshots } from './layer-store.ts'
+import type { LayerSnapshots } from './layers.ts'
 
 type Store = { readonly db: Database; readonly snapshots: LayerSnapshots; readonly log: Log }
 

@@ -2,21 +2,13 @@ import { existsSync } from 'node:fs'
 import { type Digest, hexOf } from '../base/digest.ts'
 import { Semaphore } from '../base/semaphore.ts'
 import { SingleFlight } from '../base/single-flight.ts'
-import type { Descriptor } from '../registry/manifest.ts'
 import type { Repository } from '../registry/registry.ts'
 import type { Database } from '../state/database.ts'
-import type { Snapshots, UnpackedLayer, UnpackLimits } from '../storage/snapshots.ts'
+import type { UnpackedLayer, UnpackLimits } from '../storage/snapshots.ts'
+import { LayerCommitter } from './commit-layers.ts'
 import type { LayerLeases } from './layer-leases.ts'
+import type { LayerSnapshots, PlannedLayer } from './layers.ts'
 import { asPullError } from './pull-error.ts'
-
-/** One layer of an image that is being pulled. */
-export type PlannedLayer = {
-  readonly chainId: Digest
-  readonly diffId: Digest
-  /** The chain id below; undefined for the lowest layer. */
-  readonly parent?: Digest
-  readonly blob: Descriptor
-}
 
 /** Where the layers of one image come from. */
 export type LayerSource = {
@@ -29,12 +21,6 @@ export type LayerSource = {
 
 /** How far a layer is that is being fetched; bytes are compressed ones. */
 export type FetchState = { state: 'waiting' | 'downloading' | 'unpacking'; bytes: number }
-
-/** What images need of the snapshots: layers, not mounts. */
-export type LayerSnapshots = Pick<
-  Snapshots,
-  'prepare' | 'unpack' | 'commitLayer' | 'stagingPath' | 'layerPath' | 'listLayerDirs' | 'discard' | 'sweep'
->
 
 export type LayerStoreOptions = {
   readonly db: Database
@@ -55,10 +41,12 @@ export class LayerStore {
   readonly #slots: Semaphore
   readonly #flights = new SingleFlight<void>('last-waiter')
   readonly #states = new Map<Digest, FetchState>()
+  readonly #committer: LayerCommitter
 
   constructor(options: LayerStoreOptions) {
     this.#options = options
     this.#slots = new Semaphore('layer downloads', options.maxParallelDownloads)
+    this.#committer = new LayerCommitter({ ...options, pathsOf: top => this.pathsOf(top) })
   }
 
   /** Committed, and its directory is where it belongs. */
@@ -120,20 +108,29 @@ export class LayerStore {
     const either = AbortSignal.any([signal, failed.signal])
     const below = index === 0 ? undefined : this.#ensure(source, index - 1, either)
     const staging = snapshots.stagingPath(hexOf(layer.chainId))
-    const unpacking = this.has(layer.chainId) ? undefined : this.#unpack(source, layer, staging, either)
+    const own = this.has(layer.chainId) ? undefined : this.#fetch(source, layer, staging, either)
     try {
-      const [unpacked] = await Promise.all([unpacking, below])
-      either.throwIfAborted()
-      if (unpacked !== undefined) await this.#commit(layer, staging, unpacked)
+      await Promise.all([own, below])
     } catch (error) {
       failed.abort(error)
-      await Promise.allSettled([unpacking, below])
+      await Promise.allSettled([own, below])
       this.#discard(staging)
       throw asPullError(`${source.reference}: layer ${layer.blob.digest}`, error)
     } finally {
       this.#states.delete(layer.chainId)
       release()
     }
+  }
+
+  /** Into staging, and from there into its place once those below are in theirs. */
+  async #fetch(
+    source: LayerSource,
+    layer: PlannedLayer,
+    staging: string,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const unpacked = await this.#unpack(source, layer, staging, signal)
+    await this.#committer.commit({ layer, staging, unpacked }, signal)
   }
 
   async #unpack(
@@ -163,27 +160,6 @@ export class LayerStore {
       )
     }
     return unpacked
-  }
-
-  /** The layers below are committed. A row without its directory gets it back under its old name. */
-  async #commit(layer: PlannedLayer, staging: string, unpacked: UnpackedLayer): Promise<void> {
-    const { db, snapshots } = this.#options
-    const { chainId } = layer
-    const known = db.read.layers.get(chainId)
-    const dir =
-      known?.dir ??
-      db.transact('layer extracting', tx => {
-        tx.layers.delete(chainId) // an intent whose undo failed
-        return tx.layers.insertExtracting(layer, layer.blob)
-      })
-    try {
-      await snapshots.commitLayer(staging, unpacked, this.pathsOf(layer.parent), dir)
-      db.transact('layer committed', tx => tx.layers.commit(chainId, unpacked.size, unpacked.inodes))
-    } catch (error) {
-      if (known === undefined) db.transact('layer given up', tx => tx.layers.delete(chainId))
-      this.#discard(snapshots.layerPath(dir))
-      throw error
-    }
   }
 
   #discard(path: string): void {

@@ -1,5 +1,6 @@
 import type { Digest } from '../base/digest.ts'
-import type { LayerStore, PlannedLayer } from './layer-store.ts'
+import type { LayerStore } from './layer-store.ts'
+import type { PlannedLayer } from './layers.ts'
 
 export type LayerProgress = {
   /** Of the compressed blob. */

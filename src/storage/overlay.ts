@@ -62,16 +62,18 @@ class OverlaySnapshots implements Snapshots {
     return effect('storage', 'unpack', staging, () => this.#pool.run({ staging, limits }, source, signal))
   }
 
-  async commitLayer(
-    staging: string,
-    layer: UnpackedLayer,
-    below: readonly string[],
-    dir: string,
+  finishLayer(staging: string, layer: UnpackedLayer, below: readonly string[]): Promise<void> {
+    return finishLayer(staging, layer, below)
+  }
+
+  async publishLayers(
+    layers: ReadonlyArray<{ readonly staging: string; readonly dir: string }>,
   ): Promise<void> {
-    await finishLayer(staging, layer, below)
-    await syncFileSystem(staging)
-    effectSync('storage', 'rename-layer', dir, () => renameSync(staging, this.layerPath(dir)))
-    effectSync('storage', 'sync-layers', dir, () => fsyncDir(this.#layers))
+    await syncFileSystem(this.#staging)
+    for (const { staging, dir } of layers) {
+      effectSync('storage', 'rename-layer', dir, () => renameSync(staging, this.layerPath(dir)))
+    }
+    effectSync('storage', 'sync-layers', this.#layers, () => fsyncDir(this.#layers))
   }
 
   stagingPath(key: string): string {

@@ -37,14 +37,13 @@ export interface Snapshots {
   prepare(): void
   /**
    * Unpacks one layer (gzip, zstd or plain tar, told by magic) into `staging`, which it makes; nobody sees it
-   * until `commitLayer`. The caller compares digests. On an error or abort the caller removes `staging`.
+   * until `publishLayers`. The caller compares digests. On an error or abort the caller removes `staging`.
    */
   unpack(source: Readable, staging: string, limits: UnpackLimits, signal: AbortSignal): Promise<UnpackedLayer>
-  /**
-   * Finishes a layer against those below it (topmost first), syncs the file system, renames it to `dir`, the
-   * layer's short name.
-   */
-  commitLayer(staging: string, layer: UnpackedLayer, below: readonly string[], dir: string): Promise<void>
+  /** Finishes an unpacked layer against those below it (topmost first), which may be in staging still. */
+  finishLayer(staging: string, layer: UnpackedLayer, below: readonly string[]): Promise<void>
+  /** Syncs the file system once for all of these finished layers, then renames each to `dir`, its short name. */
+  publishLayers(layers: ReadonlyArray<{ readonly staging: string; readonly dir: string }>): Promise<void>
   /** A fresh staging directory name, derived from `key`; swept at start. */
   stagingPath(key: string): string
   layerPath(dir: string): string

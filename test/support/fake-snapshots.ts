@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { gunzipSync } from 'node:zlib'
 import { type Digest, digestFromHex } from '../../src/base/digest.ts'
-import type { LayerSnapshots } from '../../src/images/layer-store.ts'
+import type { LayerSnapshots } from '../../src/images/layers.ts'
 import type { UnpackedLayer, UnpackLimits } from '../../src/storage/snapshots.ts'
 
 /** Layers as directories that hold nothing but the uncompressed tar: digests are real, and no root is needed. */
@@ -13,8 +13,11 @@ export class FakeSnapshots implements LayerSnapshots {
   readonly root: string = mkdtempSync(join(tmpdir(), 'berth-images-'))
   /** What was committed with what below it, in order. */
   readonly commits: Array<{ readonly dir: string; readonly below: readonly string[] }> = []
+  readonly #finished = new Map<string, readonly string[]>()
+  /** Called before a batch is published. */
+  onPublish: (layers: ReadonlyArray<{ readonly staging: string }>) => Promise<void> = () => Promise.resolve()
   /** Called before each step; what it throws or waits for happens there. */
-  onStep: (step: 'unpack' | 'commit', path: string) => void | Promise<void> = () => undefined
+  onStep: (step: 'unpack' | 'finish' | 'commit', path: string) => void | Promise<void> = () => undefined
 
   constructor() {
     for (const name of ['staging', 'layers']) mkdirSync(join(this.root, name))
@@ -51,16 +54,21 @@ export class FakeSnapshots implements LayerSnapshots {
     }
   }
 
-  async commitLayer(
-    staging: string,
-    _layer: UnpackedLayer,
-    below: readonly string[],
-    dir: string,
-  ): Promise<void> {
-    await this.onStep('commit', dir)
+  async finishLayer(staging: string, _layer: UnpackedLayer, below: readonly string[]): Promise<void> {
+    await this.onStep('finish', staging)
     for (const path of below) if (!existsSync(path)) throw new Error(`${path} is not there`)
-    renameSync(staging, this.layerPath(dir))
-    this.commits.push({ dir, below: [...below] })
+    this.#finished.set(staging, [...below])
+  }
+
+  async publishLayers(
+    layers: ReadonlyArray<{ readonly staging: string; readonly dir: string }>,
+  ): Promise<void> {
+    await this.onPublish(layers)
+    for (const { dir } of layers) await this.onStep('commit', dir)
+    for (const { staging, dir } of layers) {
+      renameSync(staging, this.layerPath(dir))
+      this.commits.push({ dir, below: this.#finished.get(staging) ?? [] })
+    }
   }
 
   stagingPath(key: string): string {

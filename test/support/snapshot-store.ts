@@ -78,7 +78,8 @@ export class SnapshotStore {
     const below: string[] = []
     for (const { staging, unpacked } of all) {
       const dir = String(++this.#layers)
-      await this.snapshots.commitLayer(staging, unpacked, [...below], dir)
+      await this.snapshots.finishLayer(staging, unpacked, [...below])
+      await this.snapshots.publishLayers([{ staging, dir }])
       below.unshift(this.snapshots.layerPath(dir))
     }
     return below
