@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh         what the daemon and the demo need
 #   scripts/setup.sh check   what the static checks need: no root, no Debian packages
-#   scripts/setup.sh test    the daemon's needs, and crictl (built with Go) for the conformance tests
+#   scripts/setup.sh test    the daemon's needs, and what the conformance tests run (built with Go)
 #
 # It runs before Node 24 is there, hence bash. The output of the tools it calls goes to .cache/setup.log and is shown
 # when one of them fails.
@@ -105,7 +105,14 @@ check_machine() {
 
 # --- 2. Debian packages ---------------------------------------------------------------------------------------------
 
+# Another apt may be at work (a fresh machine updates itself): wait for it, but not for ever.
+apt=(apt-get -q -y -o DPkg::Lock::Timeout=300)
+export DEBIAN_FRONTEND=noninteractive
+
+go=$(PATH=$PATH:/usr/local/go/bin command -v go || true)
 packages=(runc crun conmon containernetworking-plugins catatonit iptables busybox iproute2 util-linux mount procps ca-certificates)
+# runc has a part in C.
+[ "$target" = test ] && [ -n "$go" ] && packages+=(gcc libc6-dev libseccomp-dev pkg-config)
 
 install_packages() {
   local missing=() package
@@ -113,9 +120,6 @@ install_packages() {
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
   done
   [ ${#missing[@]} = 0 ] && return
-  export DEBIAN_FRONTEND=noninteractive
-  # Another apt may be at work (a fresh machine updates itself): wait for it, but not for ever.
-  local apt=(apt-get -q -y -o DPkg::Lock::Timeout=300)
   progress "$1" 'Debian packages: reading the package lists'
   logged 'the Debian package lists could not be read: check the network and /etc/apt/sources.list' "${apt[@]}" update
   progress "$1" "Debian packages: installing ${missing[*]}"
@@ -176,26 +180,67 @@ build_bundle() {
   mv .cache/building dist/.stamp
 }
 
-# --- 6. crictl --------------------------------------------------------------------------------------------------------
+# --- 6. What the conformance tests run ------------------------------------------------------------------------------
 
-build_crictl() {
-  local module=test/conformance/critools version go
-  version=$(sed -n 's|^require sigs.k8s.io/cri-tools v\(.*\)|\1|p' "$module/go.mod")
-  local crictl=$PWD/.cache/cri-tools-$version/crictl
-  [ -x "$crictl" ] && return
-  go=$(PATH=$PATH:/usr/local/go/bin command -v go) || {
-    local how="crictl $version is built with Go $(sed -n 's/^go //p' "$module/go.mod") or newer: install Go from https://go.dev/dl into /usr/local/go"
+# Everything is built from the module versions that test/conformance/*/go.mod pin, into a folder of .cache that the
+# version names: crictl, critest and ginkgo (CRI tools), the runc and the CNI plugins that are newer than Debian's.
+# With empty caches that takes three minutes and 1.2 GB of Go's caches; later nothing.
+build_conformance_tools() {
+  [ -n "$go" ] || {
+    local how='crictl and critest are built with Go 1.26.2 or newer: install Go from https://go.dev/dl into /usr/local/go'
     [ "${CI:-}" = true ] && fail "Go is missing, and CI=true wants the conformance tests: $how"
-    printf '[%s/%s] crictl: skipped, Go is missing; the conformance tests will be skipped too. %s\n' "$1" "$steps" "$how"
+    printf '[%s/%s] Conformance tools: skipped, Go is missing; the tests that need them will be skipped too. %s\n' \
+      "$1" "$steps" "$how"
     return
   }
-  progress "$1" "crictl $version: building it with Go (about a minute, once)"
-  mkdir -p "${crictl%/*}"
-  logged 'crictl could not be built' env -C "$module" CGO_ENABLED=0 GOWORK=off GOFLAGS=-buildvcs=false \
-    "$go" build -mod=readonly -trimpath \
-    -ldflags "-s -w -X sigs.k8s.io/cri-tools/pkg/version.Version=$version" \
-    -o "$crictl.new" sigs.k8s.io/cri-tools/cmd/crictl
-  mv "$crictl.new" "$crictl"
+  local cri=sigs.k8s.io/cri-tools cni=github.com/containernetworking/plugins/plugins runc=github.com/opencontainers/runc
+  local version=$(version_of cri-tools "$cri")
+  local ldflags="-s -w -X $cri/pkg/version.Version=$version"
+  go_tool "$1" cri-tools "$version" crictl build -ldflags "$ldflags" "$cri/cmd/crictl"
+  go_tool "$1" cri-tools "$version" critest.test test -c -ldflags "$ldflags" "$cri/cmd/critest"
+  go_tool "$1" cri-tools "$version" ginkgo build -ldflags '-s -w' github.com/onsi/ginkgo/v2/ginkgo
+  go_tool "$1" cri-tools "$version" nonewprivs build -ldflags '-s -w' ../nonewprivs/nonewprivs.go
+  version=$(version_of runc "$runc")
+  CGO_ENABLED=1 go_tool "$1" runc "$version" runc build -tags seccomp -ldflags '-s -w' "$runc"
+  version=$(version_of cni-plugins "${cni%/plugins}")
+  local plugin
+  for plugin in main/bridge main/loopback ipam/host-local meta/portmap; do
+    go_tool "$1" cni-plugins "$version" "${plugin#*/}" build -ldflags '-s -w' "$cni/$plugin"
+  done
+  fetch_nginx "$1"
+}
+
+version_of() {
+  sed -n "s|^require $2 v\(.*\)|\1|p" "test/conformance/$1/go.mod"
+}
+
+# go_tool STEP MODULE VERSION NAME VERB ARGUMENTS...: builds one program unless it is there
+go_tool() {
+  local step=$1 module=$2 version=$3 name=$4 verb=$5
+  local program=$PWD/.cache/$module-$version/$name
+  [ -x "$program" ] && return
+  progress "$step" "$name of $module $version: building it with Go (once)"
+  mkdir -p "${program%/*}"
+  logged "$name could not be built" env -C "test/conformance/$module" CGO_ENABLED="${CGO_ENABLED:-0}" GOWORK=off \
+    GOFLAGS=-buildvcs=false "$go" "$verb" -mod=readonly -trimpath -o "$program.new" "${@:6}"
+  mv "$program.new" "$program"
+}
+
+# Unpacked beside the tests and never installed, since installing it would start a service; its libraries are.
+fetch_nginx() {
+  [ -x .cache/nginx/usr/sbin/nginx ] && return
+  progress "$1" 'nginx: unpacking the Debian package for a test image'
+  rm -rf .cache/nginx.new
+  mkdir -p .cache/nginx.new
+  logged 'the Debian package lists could not be read' "${apt[@]}" update
+  logged 'the Debian package nginx could not be fetched' env -C .cache/nginx.new \
+    apt-get -q -o APT::Sandbox::User=root download nginx
+  local needs
+  needs=$(dpkg-deb --field .cache/nginx.new/*.deb Depends | tr ',' '\n' | grep -v nginx | paste -sd,)
+  logged 'the libraries of nginx could not be installed' "${apt[@]}" satisfy --no-install-recommends "$needs"
+  logged 'the Debian package nginx could not be unpacked' dpkg-deb --extract .cache/nginx.new/*.deb .cache/nginx.new
+  rm -rf .cache/nginx
+  mv .cache/nginx.new .cache/nginx
 }
 
 # --- The steps --------------------------------------------------------------------------------------------------------
@@ -203,7 +248,7 @@ build_crictl() {
 case $target in
   run) todo=(check_machine install_packages install_npm_packages generate_types build_bundle) ;;
   check) todo=(install_npm_packages generate_types) ;;
-  test) todo=(check_machine install_packages install_npm_packages generate_types build_bundle build_crictl) ;;
+  test) todo=(check_machine install_packages install_npm_packages generate_types build_bundle build_conformance_tools) ;;
   *) fail "unknown set-up \"$target\": expected run, check or test" ;;
 esac
 steps=${#todo[@]}

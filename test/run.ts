@@ -1,10 +1,12 @@
 /**
- * Runs the tests: `node test/run.ts [check] [unit] [fuzz] [integration] [PART-OF-A-PATH …]`. The last line says
- * `N passed, N failed, N skipped`; the exit code is 1 if anything failed or was left behind.
+ * Runs the tests: `node test/run.ts [check] [unit] [fuzz] [integration] [conformance] [PART-OF-A-PATH …]`. The last
+ * line says `N passed, N failed, N skipped`; the exit code is 1 if anything failed or was left behind. `--runs N`
+ * repeats the conformance suite, `--focus REGEX` selects specs of it.
  */
 import { globSync, mkdtempSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { parseArgs } from 'node:util'
 import { type Outcome, runProgram, runTests } from './driver/files.ts'
 import { leftovers, takeSnapshot } from './driver/leftovers.ts'
 
@@ -12,8 +14,17 @@ type Job = () => Promise<Outcome>
 type Phase = { readonly parallel: number; readonly jobs: () => Job[] }
 
 process.chdir(join(import.meta.dirname, '..'))
-const phaseNames = ['check', 'unit', 'fuzz', 'integration'] as const
-const asked = process.argv.slice(2)
+const phaseNames = ['check', 'unit', 'fuzz', 'integration', 'conformance'] as const
+const { positionals: asked, values: suite } = parseArgs({
+  allowPositionals: true,
+  options: { runs: { type: 'string', default: '1' }, focus: { type: 'string', default: '' } },
+})
+if (!/^[1-9]\d?$/.test(suite.runs)) {
+  console.error(`--runs ${suite.runs}: expected a number from 1 to 99`)
+  process.exit(2)
+}
+process.env.BERTH_CONFORMANCE_RUNS = suite.runs
+process.env.BERTH_CONFORMANCE_FOCUS = suite.focus
 const wanted = phaseNames.filter(name => asked.includes(name))
 const filters = asked.filter(name => !(phaseNames as readonly string[]).includes(name))
 const scratch = mkdtempSync(join(tmpdir(), 'berth-tests-'))
@@ -45,7 +56,12 @@ const phases: Record<(typeof phaseNames)[number], Phase> = {
     // One at a time: they share the machine's mounts, cgroups and ports, and what is left behind has one culprit.
     parallel: 1,
     // Grace periods and restarts add up to a minute in the longest file; a busy machine takes a few times as long.
-    jobs: () => testFiles('test/{integration,conformance,faults}/**/*.test.ts', 300),
+    jobs: () => testFiles('test/{integration,faults}/**/*.test.ts', 300),
+  },
+  conformance: {
+    parallel: 1,
+    // One run of the suite takes a minute for each of the runtimes.
+    jobs: () => testFiles('test/conformance/**/*.test.ts', 900 * Number(suite.runs)),
   },
 }
 
@@ -102,11 +118,12 @@ function secondsSince(started: number): string {
 }
 
 function show(outcome: Outcome): void {
-  const { name, passed, failed, skipped, seconds, output } = outcome
+  const { name, passed, failed, skipped, notes, seconds, output } = outcome
   const counts = [`${passed} passed`]
   if (failed > 0) counts.push(`${failed} failed`)
   if (skipped.length > 0) counts.push(`${skipped.length} skipped`)
   console.log(`  ${failed > 0 ? 'FAIL' : 'ok  '} ${name}: ${counts.join(', ')} (${seconds.toFixed(1)} s)`)
+  for (const note of notes) console.log(`       ${note}`)
   if (failed > 0) console.log(output.replace(/^/gm, '       '))
 }
 
@@ -121,6 +138,7 @@ async function checkLeftovers(run: () => Promise<Outcome[]>): Promise<Outcome[]>
     passed: left.length === 0 ? 1 : 0,
     failed: left.length === 0 ? 0 : 1,
     skipped: [],
+    notes: [],
     seconds: Number(secondsSince(started)),
     output: left.join('\n'),
   }
@@ -128,10 +146,15 @@ async function checkLeftovers(run: () => Promise<Outcome[]>): Promise<Outcome[]>
   return [...outcomes, outcome]
 }
 
+/** Its tests have root and the real kernel. */
+function usesNode(name: (typeof phaseNames)[number]): boolean {
+  return name === 'integration' || name === 'conformance'
+}
+
 const outcomes: Outcome[] = []
 for (const name of wanted) {
   const run = () => runPhase(name, phases[name])
-  outcomes.push(...(name === 'integration' ? await checkLeftovers(run) : await run()))
+  outcomes.push(...(usesNode(name) ? await checkLeftovers(run) : await run()))
 }
 
 const sum = (count: (outcome: Outcome) => number) =>

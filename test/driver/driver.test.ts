@@ -45,6 +45,11 @@ test('d', { skip: 'no kernel for it' }, () => {})`,
   assert.match(outcome.output, /1 == 2/)
 })
 
+test('what a passing test wants to be read is kept', async () => {
+  const outcome = await outcomeOf('notes', `test('a', t => { t.diagnostic('97 of 117') })`)
+  assert.deepEqual(outcome.notes, ['97 of 117'])
+})
+
 test('a file that crashes is a failure, even after tests that passed', async () => {
   const outcome = await outcomeOf(
     'crash',

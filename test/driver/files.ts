@@ -9,13 +9,15 @@ export type Outcome = {
   readonly passed: number
   readonly failed: number
   readonly skipped: readonly Skip[]
+  /** What the tests want to be read also when they pass (`t.diagnostic`). */
+  readonly notes: readonly string[]
   readonly seconds: number
   /** Everything it printed, for people: shown when something failed. */
   readonly output: string
 }
 
 /** What `counts.ts` writes at the end of a test file. */
-export type Counts = { readonly passed: number; readonly failed: number; readonly skipped: readonly Skip[] }
+export type Counts = Pick<Outcome, 'passed' | 'failed' | 'skipped' | 'notes'>
 
 // More than any file prints; a test that loops over a log line must not fill the memory.
 const MAX_OUTPUT = 16 << 20
@@ -45,7 +47,15 @@ export async function runProgram(
   limitSeconds: number,
 ): Promise<Outcome> {
   const { code, output, seconds } = await runNode(args, limitSeconds)
-  return { name, passed: code === 0 ? 1 : 0, failed: code === 0 ? 0 : 1, skipped: [], seconds, output }
+  return {
+    name,
+    passed: code === 0 ? 1 : 0,
+    failed: code === 0 ? 0 : 1,
+    skipped: [],
+    notes: [],
+    seconds,
+    output,
+  }
 }
 
 export type TestRun = {
@@ -86,7 +96,7 @@ function readCounts(path: string): Counts {
   try {
     return JSON.parse(readFileSync(path, 'utf8'))
   } catch {
-    return { passed: 0, failed: 0, skipped: [] } // killed before the end
+    return { passed: 0, failed: 0, skipped: [], notes: [] } // killed before the end
   }
 }
 

@@ -10,11 +10,12 @@ export async function command(
   file: string,
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
+  limitMs = LIMIT_MS,
 ): Promise<CommandResult> {
   const child = spawn(file, args, {
     env: { PATH: process.env.PATH, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
-    timeout: LIMIT_MS,
+    timeout: limitMs,
     killSignal: 'SIGKILL',
   })
   const [stdout, stderr, code] = await Promise.all([

@@ -24,7 +24,7 @@ const START_LIMIT_MS = 30_000
 const MAX_LOG = 4 << 20
 
 /** Registries whose names lead to the test's registry, each below a directory of its own there. */
-const MIRRORED = ['docker.io', 'registry.k8s.io', 'quay.io']
+const MIRRORED = ['docker.io', 'registry.k8s.io', 'quay.io', 'gcr.io', 'k8s.gcr.io']
 
 export type DaemonOptions = {
   /** Part of the names of its directories and its cgroup; `test` unless given. */
@@ -35,7 +35,12 @@ export type DaemonOptions = {
   readonly env?: Readonly<Record<string, string>>
 }
 
-type NetworkOptions = { readonly ipMasq?: boolean; readonly plugins?: readonly object[] }
+type NetworkOptions = {
+  readonly ipMasq?: boolean
+  readonly plugins?: readonly object[]
+  /** Of the CNI specification. */
+  readonly cniVersion?: string
+}
 
 let networkEntered = false
 let daemons = 0
@@ -120,7 +125,7 @@ export class BerthDaemon {
   }
 
   /** A bridge with addresses of this daemon's own, and host ports; further plugins come last. */
-  configureNetwork({ ipMasq = true, plugins = [] }: NetworkOptions = {}): void {
+  configureNetwork({ ipMasq = true, plugins = [], cniVersion = '1.0.0' }: NetworkOptions = {}): void {
     const bridge = {
       type: 'bridge',
       bridge: this.bridge,
@@ -134,7 +139,7 @@ export class BerthDaemon {
       },
     }
     const portmap = { type: 'portmap', capabilities: { portMappings: true } }
-    const list = { cniVersion: '1.0.0', name: 'pods', plugins: [bridge, portmap, ...plugins] }
+    const list = { cniVersion, name: 'pods', plugins: [bridge, portmap, ...plugins] }
     writeFileSync(join(this.cniConfDir, '10-pods.conflist'), JSON.stringify(list))
   }
 

@@ -1,0 +1,74 @@
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { copyFileSync, globSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import { test } from 'node:test'
+import { BerthDaemon } from '../support/daemon.ts'
+import { hostFor, judge, SPECS } from './expectations.ts'
+import { pushSuiteImages } from './images.ts'
+import { runSuite } from './suite.ts'
+import { findTools } from './tools.ts'
+
+/** An OCI runtime, and the CNI plugins of its generation. */
+type Generation = {
+  readonly runtime: string
+  readonly path: string
+  /** Folder of CNI plugins; '' is Debian's. */
+  readonly plugins: string
+  readonly cniVersion: string
+}
+
+const tools = findTools()
+const skip = tools === undefined ? 'critest is not built: Go was missing at set-up' : false
+const runs = Number(process.env.BERTH_CONFORMANCE_RUNS ?? 1)
+const focus = process.env.BERTH_CONFORMANCE_FOCUS ?? ''
+
+const generations: readonly Generation[] = [
+  { runtime: 'runc', path: '/usr/sbin/runc', plugins: '', cniVersion: '1.0.0' },
+  { runtime: 'runc-new', path: tools?.runc ?? '', plugins: tools?.cniPlugins ?? '', cniVersion: '1.1.0' },
+]
+
+for (const generation of generations) {
+  for (let run = 1; run <= runs; run++) {
+    test(`critest, ${nameOf(generation)}, run ${run} of ${runs}`, { skip }, async t => {
+      assert.ok(tools)
+      await using daemon = await startDaemon(generation)
+      const digest = await pushSuiteImages(daemon.registry, tools)
+      const result = await runSuite(daemon, tools, { digest, focus, flags: [] })
+      const { table, unexpected } = judge(result, hostFor())
+      t.diagnostic(nameOf(generation))
+      for (const line of table) t.diagnostic(`  ${line}`)
+      if (unexpected.length > 0) console.log(`${unexpected.join('\n\n')}\n\nthe daemon's log:\n${daemon.log}`)
+      assert.equal(unexpected.length, 0, 'specs did something else than expected (see above)')
+      if (focus === '') assert.equal(result.specs.length, SPECS, 'the suite has another number of specs')
+      const pods = await daemon.leftovers()
+      // The suite names no cgroup parent: the daemon's own is there from the first pod on.
+      assert.deepEqual(
+        pods.filter(thing => !(thing.startsWith('cgroup ') && thing.endsWith(daemon.cgroup))),
+        [],
+      )
+    })
+  }
+}
+
+async function startDaemon({ runtime, path, plugins, cniVersion }: Generation): Promise<BerthDaemon> {
+  const daemon = await BerthDaemon.start({
+    label: 'critest',
+    config: () => `[crio.runtime]
+default_runtime = "${runtime}"
+[crio.runtime.runtimes.${runtime}]
+runtime_path = "${path}"
+`,
+  })
+  for (const plugin of plugins === '' ? [] : globSync(`${plugins}/*`)) {
+    copyFileSync(plugin, join(daemon.cniPluginDir, basename(plugin)))
+  }
+  daemon.configureNetwork({ cniVersion })
+  return daemon
+}
+
+function nameOf({ path, plugins, cniVersion }: Generation): string {
+  if (path === '') return 'a newer runc'
+  const version = execFileSync(path, ['--version'], { encoding: 'utf8' }).split('\n')[0]!
+  return `${version}, ${plugins === '' ? "Debian's" : 'newer'} CNI plugins (${cniVersion})`
+}

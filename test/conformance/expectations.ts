@@ -1,0 +1,86 @@
+import { existsSync } from 'node:fs'
+import type { SpecResult, SuiteRun } from './suite.ts'
+
+/** Specs of cri-tools v1.36.0 on a node without SELinux; with it there are more. */
+export const SPECS = 117
+
+/** What decides on this node, with the runtime under test, which specs can run. */
+export type Host = {
+  readonly apparmor: boolean
+}
+
+type Expectation = {
+  /** Of the spec's whole name. */
+  readonly spec: RegExp
+  readonly reason: string
+  readonly when: (host: Host) => boolean
+}
+
+/** Every spec that may be skipped, on which node, and why. A skip that is not here fails the run. */
+const EXPECTED_SKIPS: readonly Expectation[] = [
+  {
+    spec: /AppArmor/,
+    reason: 'the kernel has no AppArmor',
+    when: host => !host.apparmor,
+  },
+  {
+    spec: /UserNamespaces/,
+    reason: 'Berth makes no user namespaces yet',
+    when: () => true,
+  },
+]
+
+/** Specs that fail until Berth does what they ask for. One that passes fails the run: it leaves this list. */
+const EXPECTED_FAILURES: readonly Expectation[] = [
+  {
+    spec: /Streaming/,
+    reason: 'Berth does not stream yet',
+    when: () => true,
+  },
+]
+
+export function hostFor(): Host {
+  return { apparmor: existsSync('/sys/kernel/security/apparmor/profiles') }
+}
+
+export type Verdict = {
+  /** One line for each spec that did something else than it should. */
+  readonly unexpected: readonly string[]
+  /** For people: counts, and the reasons. */
+  readonly table: readonly string[]
+}
+
+export function judge(run: SuiteRun, host: Host): Verdict {
+  const skips = EXPECTED_SKIPS.filter(({ when }) => when(host))
+  const failures = EXPECTED_FAILURES.filter(({ when }) => when(host))
+  const unexpected = run.specs.flatMap(spec => complaintOf(spec, skips, failures) ?? [])
+  return { unexpected, table: tableOf(run, [...skips, ...failures]) }
+}
+
+function complaintOf(
+  { name, state, message }: SpecResult,
+  skips: readonly Expectation[],
+  failures: readonly Expectation[],
+): string | undefined {
+  const wanted = matching(skips, name) ? 'skipped' : matching(failures, name) ? 'failed' : 'passed'
+  if (state === wanted) return undefined
+  return `${name}: ${state}, expected to be ${wanted}${message === '' ? '' : `: ${message}`}`
+}
+
+function matching(expectations: readonly Expectation[], name: string): Expectation | undefined {
+  return expectations.find(({ spec }) => spec.test(name))
+}
+
+function tableOf({ specs, seconds, seed }: SuiteRun, expectations: readonly Expectation[]): string[] {
+  const count = (state: SpecResult['state']) => specs.filter(spec => spec.state === state).length
+  const others = specs.filter(({ state }) => state !== 'passed')
+  const reasons = Map.groupBy(others, ({ name, state, message }) => {
+    const why = matching(expectations, name)?.reason ?? message.split('\n')[0]!
+    return `${state}: ${why}`
+  })
+  return [
+    `${count('passed')} passed, ${count('failed')} failed, ${count('skipped')} skipped of ${specs.length}` +
+      ` in ${seconds.toFixed(0)} s (seed ${seed})`,
+    ...[...reasons].map(([reason, group]) => `${group.length} ${reason}`),
+  ]
+}
