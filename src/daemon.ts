@@ -20,6 +20,7 @@ import { adminBackend, containerCounts, type NodeOptions, nodeView, podCounts } 
 import { CriServer } from './cri/server.ts'
 import type { ImageService } from './images/image-service.ts'
 import {
+  canMapMounts,
   handlerOptionsOf,
   hostFacts,
   makeDirectories,
@@ -204,6 +205,7 @@ async function compose(
     logDirectory: config.logDir,
     defaultCgroup: config.runtime.podCgroupParent,
     defaultSysctls: config.runtime.sysctls,
+    mappedMounts: await canMapMounts(handlers, paths),
   }
   const podStats = new PodStatsReader({
     catalog,
@@ -221,6 +223,7 @@ async function compose(
     images,
     network,
     handlers,
+    mappedMounts: podContext.mappedMounts,
     timeline,
     startedAt,
     warnings: [...configWarnings, ...weaknesses],

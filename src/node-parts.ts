@@ -22,6 +22,7 @@ import {
   kernelRelease,
   oomScoreAdj,
 } from './os/node.ts'
+import { mapsMountIds } from './os/user-namespace.ts'
 import { createRegistry } from './registry/client.ts'
 import type { Registry } from './registry/registry.ts'
 import { Handlers } from './runtime/handlers.ts'
@@ -46,10 +47,10 @@ const PLUGIN_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 /** Private whatever the umask and whoever made them: images hold setuid programs (CVE-2021-41103). */
 export function makeDirectories(paths: NodePaths): void {
-  ensureDir(paths.root, 0o700)
-  // The socket is in here, and its group may use it; everything else below is private by itself.
-  ensureDir(paths.runRoot, 0o711)
-  const directories = [paths.pods, paths.bundles, paths.exits, paths.sockets, paths.execs, paths.temporary]
+  // Two ways lead through: to the socket, which its group may use, and to the root file systems and pods of user
+  // namespaces, whose roots may use those. Everything else below is private by itself.
+  for (const directory of [paths.root, paths.runRoot, paths.pods]) ensureDir(directory, 0o711)
+  const directories = [paths.bundles, paths.exits, paths.sockets, paths.execs, paths.temporary]
   for (const directory of [...directories, paths.persistent, paths.cni]) ensureDir(directory, 0o700)
 }
 
@@ -127,6 +128,11 @@ export function openNetwork(config: Config, log: Log): Network {
     path: PLUGIN_PATH,
     log,
   })
+}
+
+/** Tried only if a runtime could make use of it: that takes a process. */
+export async function canMapMounts(handlers: Handlers, paths: NodePaths): Promise<boolean> {
+  return handlers.list().some(({ runtime }) => runtime.features.idmap) && (await mapsMountIds(paths.root))
 }
 
 export function hostFacts(cgroups: Cgroups): Omit<HostFacts, 'devices'> {

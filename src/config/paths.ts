@@ -82,12 +82,12 @@ class PodPaths {
     this.directory = directory
   }
 
-  /** Bind mounts of the pod's namespaces: `net`, `ipc`, `uts`. */
+  /** Bind mounts of the pod's namespaces: `net`, `ipc`, `uts`, `user`. */
   get namespaces(): string {
     return join(this.directory, 'ns')
   }
 
-  namespace(type: 'net' | 'ipc' | 'uts'): string {
+  namespace(type: 'net' | 'ipc' | 'uts' | 'user'): string {
     return join(this.namespaces, type)
   }
 

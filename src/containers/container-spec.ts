@@ -2,15 +2,16 @@ import { lstatSync, readFileSync, realpathSync, statSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { errnoOf, internal, invalid, messageOf, notFound, precondition } from '../base/errors.ts'
+import { sameContent } from '../base/same-content.ts'
 import type { Container, ContainerConfig, Mount } from '../model/container.ts'
 import type { Image } from '../model/image.ts'
 import type { OciSpec } from '../model/oci.ts'
-import type { Pod } from '../model/pod.ts'
+import { type Pod, podUserOf } from '../model/pod.ts'
 import { mkdirInRoot, readInRoot, resolveInRoot } from '../os/files.ts'
 import { propagationOf } from '../os/mounts.ts'
 import { isAlive } from '../os/processes.ts'
 import type { Runtime } from '../runtime/runtime.ts'
-import type { ContainerContext } from './context.ts'
+import { type ContainerContext, mappedIds } from './context.ts'
 import { buildSpec } from './spec/build-spec.ts'
 import { listHostDevices, resolveDevice } from './spec/host-devices.ts'
 import { localhostSeccompPath } from './spec/seccomp.ts'
@@ -67,7 +68,9 @@ export function specOf(
   const config = withPodNamespaces(container.config, pod)
   const rootfs = context.snapshots.rootfsPath(container.id)
   checkRoot(rootfs)
-  for (const volume of images.root.config.volumes) mkdirInRoot(rootfs, volume, 0o755)
+  const root = podUserOf(pod.config.namespaces)
+  const owner = { uid: root?.uid.hostId ?? 0, gid: root?.gid.hostId ?? 0 }
+  for (const volume of images.root.config.volumes) mkdirInRoot(rootfs, volume, 0o755, owner)
   const user = resolveUser(config.security, images.root.config.user, {
     passwd: textInRoot(rootfs, '/etc/passwd'),
     group: textInRoot(rootfs, '/etc/group'),
@@ -135,8 +138,14 @@ function readLocalhostSeccomp({ config }: Container): SeccompRules | undefined {
  * has: one for all, one for each, or the node's.
  */
 function withPodNamespaces(config: ContainerConfig, pod: Pod): ContainerConfig {
-  const { network, ipc, pid: podPid } = pod.config.namespaces
+  const { network, ipc, pid: podPid, user } = pod.config.namespaces
   const asked = config.security.namespaces
+  if (asked.user?.mode === 'pod' && !sameContent(asked.user, user)) {
+    throw invalid(
+      'config.linux.security_context.namespace_options.userns_options',
+      "expected the pod's own mappings",
+    )
+  }
   const pid = asked.pid === 'pod' ? podPid : asked.pid
   return { ...config, security: { ...config.security, namespaces: { ...asked, network, ipc, pid } } }
 }
@@ -150,6 +159,7 @@ function podPathsOf(context: ContainerContext, pod: Pod, config: ContainerConfig
     ...(network === 'node' ? {} : { netns: paths.namespace('net'), utsns: paths.namespace('uts') }),
     ...(ipc === 'node' ? {} : { ipcns: paths.namespace('ipc') }),
     ...(pidns === undefined ? {} : { pidns }),
+    ...(podUserOf(pod.config.namespaces) === undefined ? {} : { userns: paths.namespace('user') }),
     shmPath: ipc === 'node' ? '/dev/shm' : paths.shm,
     resolvConfPath: paths.resolvConf,
     hostnamePath: paths.hostname,
@@ -218,7 +228,9 @@ function imageVolume(
   index: number,
   image: Image,
 ): string {
-  const view = context.snapshots.mountImageView(container.id, index, context.images.layersOf(image))
+  const layers = context.images.layersOf(image)
+  const ids = mappedIds(context, container.podId)
+  const view = context.snapshots.mountImageView(container.id, index, layers, ids)
   const subPath = mount.image?.subPath ?? ''
   if (subPath === '') return view
   const source = resolveInRoot(view, subPath)

@@ -3,14 +3,14 @@ import type { Semaphore } from '../base/semaphore.ts'
 import type { NodePaths } from '../config/paths.ts'
 import type { ImageService } from '../images/image-service.ts'
 import type { Container } from '../model/container.ts'
-import type { Pod } from '../model/pod.ts'
+import { type Pod, podUserOf } from '../model/pod.ts'
 import type { Log } from '../observe/log.ts'
 import type { StepContext, Timeline } from '../observe/timeline.ts'
 import type { Cgroups } from '../os/cgroup/cgroup.ts'
 import type { Handlers } from '../runtime/handlers.ts'
 import type { ContainerPaths, Runtime } from '../runtime/runtime.ts'
 import type { Catalog } from '../state/catalog.ts'
-import type { Snapshots } from '../storage/snapshots.ts'
+import type { MappedIds, Snapshots } from '../storage/snapshots.ts'
 import type { ContainerEvents } from './container-events.ts'
 import type { HostFacts, SpecDefaults } from './spec/spec.ts'
 
@@ -50,6 +50,13 @@ export function pathsOf(context: ContainerContext, id: string): ContainerPaths {
 /** The runtime of the container's pod; the default one when its handler has left the configuration. */
 export function runtimeOf(context: ContainerContext, container: Container): Runtime {
   return context.handlers.getOrDefault(context.catalog.pod(container.podId)?.runtimeHandler ?? '')
+}
+
+/** How the files of a pod's containers are shown to them; undefined without a user namespace of the pod's own. */
+export function mappedIds(context: ContainerContext, podId: string): MappedIds | undefined {
+  const pod = context.catalog.pod(podId)
+  const user = pod && podUserOf(pod.config.namespaces)
+  return user && { namespace: context.paths.pod(podId).namespace('user'), ...user }
 }
 
 export function stepOf(container: Container, operation: string): StepContext {

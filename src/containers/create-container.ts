@@ -9,7 +9,14 @@ import type { Image } from '../model/image.ts'
 import { type Pod, podName } from '../model/pod.ts'
 import { parseSignal } from '../os/signals.ts'
 import { type ContainerImages, requireImages, specOf } from './container-spec.ts'
-import { type ContainerContext, containerCgroup, monitorCgroup, pathsOf, stepOf } from './context.ts'
+import {
+  type ContainerContext,
+  containerCgroup,
+  mappedIds,
+  monitorCgroup,
+  pathsOf,
+  stepOf,
+} from './context.ts'
 import type { Exits } from './exits.ts'
 import { makeLogDirectory } from './log-directory.ts'
 import { undoContainer } from './remove-container.ts'
@@ -103,7 +110,7 @@ async function make(
   const at = stepOf(container, 'CreateContainer')
   const runtime = context.handlers.get(pod.runtimeHandler)
   await timeline.step(at, 'mount-root', () =>
-    snapshots.mountRootfs(container.id, context.images.layersOf(images.root)),
+    snapshots.mountRootfs(container.id, context.images.layersOf(images.root), mappedIds(context, pod.id)),
   )
   const { spec, user } = await timeline.step(at, 'build-spec', () =>
     specOf(context, pod, container, images, runtime),

@@ -56,7 +56,10 @@ function conditions(node: NodeView): RuntimeCondition[] {
 function fromHandler({ name, features }: HandlerView): RuntimeHandler {
   return {
     name,
-    features: { recursive_read_only_mounts: features.recursiveReadOnly, user_namespaces: features.idmap },
+    features: {
+      recursive_read_only_mounts: features.recursiveReadOnly,
+      user_namespaces: features.userNamespaces,
+    },
   }
 }
 

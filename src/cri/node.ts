@@ -17,6 +17,8 @@ export type NodeOptions = {
   readonly images: ImageService
   readonly network: Network
   readonly handlers: Handlers
+  /** The node can show files with mapped owners, as user namespaces need. */
+  readonly mappedMounts: boolean
   readonly timeline: Timeline
   /** ns */
   readonly startedAt: bigint
@@ -25,17 +27,22 @@ export type NodeOptions = {
 }
 
 /** The node as the CRI's Status, Version and RuntimeConfig show it. */
-export function nodeView({ config, network, handlers }: NodeOptions): NodeView {
+export function nodeView({ config, network, handlers, mappedMounts }: NodeOptions): NodeView {
   return {
     version: VERSION,
     cgroupDriver: config.runtime.cgroupManager,
-    features: { supplementalGroupsPolicy: true, userNamespacesHostNetwork: false },
+    features: { supplementalGroupsPolicy: true, userNamespacesHostNetwork: mappedMounts },
     // A daemon that serves has its database, its runtime and its monitor: it would not have started without.
     runtimeReady: () => ({ ready: true, reason: '', message: '' }),
     network: () => network.status(),
     handlers: () =>
-      // User namespaces need a helper process of ours, which this version has not: never promised.
-      handlers.list().map(({ name, runtime }) => ({ name, features: { ...runtime.features, idmap: false } })),
+      handlers.list().map(({ name, runtime: { features } }) => ({
+        name,
+        features: {
+          recursiveReadOnly: features.recursiveReadOnly,
+          userNamespaces: features.idmap && mappedMounts,
+        },
+      })),
     verboseConfig: () => ({
       sandboxImage: config.image.pauseImage,
       stateDir: config.root,

@@ -104,7 +104,7 @@ export interface Events {
 
 export type HandlerView = {
   readonly name: string
-  readonly features: { readonly recursiveReadOnly: boolean; readonly idmap: boolean }
+  readonly features: { readonly recursiveReadOnly: boolean; readonly userNamespaces: boolean }
 }
 
 /** The node as the Status, Version and RuntimeConfig calls show it. */

@@ -41,6 +41,15 @@ export type UserNamespace = {
   readonly gids: readonly IdMapping[]
 }
 
+/** The user namespace of a pod's own: one mapping of each kind, from id 0 on. undefined: the pod has the node's. */
+export type PodUser = { readonly uid: IdMapping; readonly gid: IdMapping }
+
+export function podUserOf({ user }: NamespaceOptions): PodUser | undefined {
+  if (user?.mode !== 'pod') return undefined
+  const [[uid], [gid]] = [user.uids, user.gids]
+  return uid === undefined || gid === undefined ? undefined : { uid, gid }
+}
+
 export type PortMapping = {
   readonly protocol: 'tcp' | 'udp' | 'sctp'
   readonly containerPort: number

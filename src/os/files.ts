@@ -1,5 +1,6 @@
 import {
   chmodSync,
+  chownSync,
   closeSync,
   constants,
   fchmodSync,
@@ -57,6 +58,14 @@ export function ensureDir(path: string, mode: number): void {
   effectSync('os', 'mkdir', path, () => {
     mkdirSync(path, { recursive: true, mode: 0o700 })
     chmodSync(path, mode)
+  })
+}
+
+/** Lets this group through a directory that is otherwise its owner's alone. */
+export function openDirectory(path: string, gid: number): void {
+  effectSync('os', 'open-directory', path, () => {
+    chownSync(path, 0, gid)
+    chmodSync(path, 0o710)
   })
 }
 
@@ -248,18 +257,24 @@ function readAll(fd: number, maxBytes: number, what: string): Buffer {
 }
 
 /**
- * mkdir -p inside `root`; `..` is taken out of `path` as text first. Directories that it makes get `mode`, those
- * that exist keep theirs.
+ * mkdir -p inside `root`; `..` is taken out of `path` as text first. Directories that it makes get `mode` and
+ * `owner`, those that exist keep theirs.
  * @throws an errno error, ENOTDIR or EEXIST where something else is in the way
  */
-export function mkdirInRoot(root: string, path: string, mode: number): void {
+export function mkdirInRoot(
+  root: string,
+  path: string,
+  mode: number,
+  owner: { uid: number; gid: number } = { uid: 0, gid: 0 },
+): void {
   const parts = posix.resolve('/', path).split('/').filter(Boolean)
   let parent = openSync(root, O_PATH | constants.O_DIRECTORY)
   try {
     for (const [i, name] of parts.entries()) {
       const prefix = parts.slice(0, i + 1).join('/')
       const next =
-        openDirectory(root, prefix) ?? makeDirectory(root, prefix, `${fdPath(parent)}/${name}`, mode)
+        findDirectory(root, prefix) ??
+        makeDirectory(root, prefix, `${fdPath(parent)}/${name}`, { mode, ...owner })
       closeSync(parent)
       parent = next
     }
@@ -268,7 +283,7 @@ export function mkdirInRoot(root: string, path: string, mode: number): void {
   }
 }
 
-function openDirectory(root: string, path: string): number | undefined {
+function findDirectory(root: string, path: string): number | undefined {
   try {
     return openInRoot(root, path, O_PATH | constants.O_DIRECTORY)
   } catch (error) {
@@ -277,10 +292,13 @@ function openDirectory(root: string, path: string): number | undefined {
   }
 }
 
-function makeDirectory(root: string, path: string, hostPath: string, mode: number): number {
+type NewDirectory = { readonly mode: number; readonly uid: number; readonly gid: number }
+
+function makeDirectory(root: string, path: string, hostPath: string, made: NewDirectory): number {
   effectSync('os', 'mkdir', `${root}/${path}`, () => mkdirSync(hostPath))
   const fd = openInRoot(root, path, O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW)
-  chmodSync(fdPath(fd), mode)
+  chownSync(fdPath(fd), made.uid, made.gid)
+  chmodSync(fdPath(fd), made.mode)
   return fd
 }
 

@@ -35,6 +35,27 @@ export function bindMount(
   effectSync('os', 'mount-readonly', target, () => sys.mountSetattr(target, recursive, MOUNT_ATTR_RDONLY, 0))
 }
 
+/**
+ * Shows `source` at `target` with the owners of its files mapped by the user namespace at `userNamespace` (a path of
+ * its nsfs file). What is mounted below `source` is left out.
+ */
+export function mountMapped(source: string, target: string, userNamespace: string): void {
+  effectSync('os', 'mount-mapped', target, () => {
+    const namespace = openSync(userNamespace, constants.O_RDONLY)
+    try {
+      const copy = sys.cloneMount(source)
+      try {
+        sys.mapMountIds(copy, namespace)
+        sys.moveMount(copy, target)
+      } finally {
+        closeSync(copy)
+      }
+    } finally {
+      closeSync(namespace)
+    }
+  })
+}
+
 export function makePrivate(target: string, recursive = false): void {
   setPropagation(target, MS_PRIVATE, recursive)
 }

@@ -2,6 +2,7 @@
 
 import { readlinkSync } from 'node:fs'
 import { type ErrorCode, invalid } from '../base/errors.ts'
+import type { PodUser } from '../model/pod.ts'
 
 export const CLONE_NEWNET = 0x40000000
 
@@ -12,13 +13,18 @@ export const NAMESPACES = [
   { name: 'uts', flag: 0x04000000 },
 ] as const
 
+/** Files of a pin directory. */
+export const PINS = [...NAMESPACES.map(({ name }) => name), 'user'] as const
+
 export type PinRequest = {
-  /** Made if it is missing; gets one file per new namespace: `net`, `ipc`, `uts`. */
+  /** Made if it is missing; gets one file per new namespace: `net`, `ipc`, `uts`, `user`. */
   readonly dir: string
   /** New ones; what is false the pod shares with the node. */
   readonly network: boolean
   readonly ipc: boolean
   readonly uts: boolean
+  /** A new user namespace that owns the others. */
+  readonly user?: PodUser | undefined
   /** At most 64 bytes. Only set in a UTS namespace of the pod's own. */
   readonly hostname: string
   /** `net.ipv4.ip_forward` → `1`. The keys were checked against the namespaces that the pod has. */
@@ -31,7 +37,8 @@ export type Home = Readonly<Record<(typeof NAMESPACES)[number]['name'], number>>
 export type Call =
   /** The links in /proc/thread-self/ns, joined by a space: which namespaces the worker is in. */
   | { readonly kind: 'where' }
-  | { readonly kind: 'pin'; readonly request: PinRequest }
+  /** `helper`: the process that holds the new namespaces when a user namespace is among them. */
+  | { readonly kind: 'pin'; readonly request: PinRequest; readonly helper?: number }
   /** The text of /proc/net/dev in the network namespace at that path. */
   | { readonly kind: 'net-dev'; readonly netns: string }
 

@@ -1,6 +1,7 @@
 import { closeSync, constants, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs'
 import { parentPort, workerData } from 'node:worker_threads'
 import { BerthError, messageOf } from '../base/errors.ts'
+import type { PodUser } from '../model/pod.ts'
 import { bindMount } from './mounts.ts'
 import {
   type Answer,
@@ -38,33 +39,53 @@ port.on('message', ({ id, call }: Question) => {
 })
 
 function answer(call: Call): string {
-  if (call.kind === 'pin') return pin(call.request)
+  if (call.kind === 'pin') return pin(call.request, call.helper)
   return call.kind === 'net-dev' ? readNetDev(call.netns) : linksOf('/proc/thread-self/ns')
 }
 
-function pin(request: PinRequest): string {
+/** Makes the namespaces, or enters those that a helper process made together with a user namespace. */
+function pin(request: PinRequest, helper: number | undefined): string {
   const wanted = { net: request.network, ipc: request.ipc, uts: request.uts }
   const made = NAMESPACES.filter(({ name }) => wanted[name])
+  const source = helper === undefined ? '/proc/thread-self/ns' : `/proc/${helper}/ns`
   const sysctls = Object.entries(request.sysctls).map(([key, value]) => ({
     key,
     value,
     file: sysctlPath(key),
   }))
   mkdirSync(request.dir, { recursive: true, mode: 0o700 })
-  sys.unshare(made.reduce((flags, { flag }) => flags | flag, 0))
+  if (helper === undefined) sys.unshare(made.reduce((flags, { flag }) => flags | flag, 0))
+  else for (const { name, flag } of made) enter(`${source}/${name}`, flag)
   if (wanted.uts) sys.sethostname(request.hostname)
   if (wanted.net) sys.raiseLoopback()
-  for (const sysctl of sysctls) writeSysctl(sysctl)
-  for (const { name } of made) {
+  for (const sysctl of sysctls) writeSysctl(sysctl, request.user)
+  for (const name of [...made.map(({ name }) => name), ...(helper === undefined ? [] : ['user'])]) {
     const file = `${request.dir}/${name}`
     closeSync(openSync(file, constants.O_CREAT | constants.O_EXCL | constants.O_RDONLY, 0o444))
-    bindMount(`/proc/thread-self/ns/${name}`, file)
+    bindMount(`${source}/${name}`, file)
   }
   goHome()
   return ''
 }
 
-function writeSysctl({ key, value, file }: { key: string; value: string; file: string }): void {
+function enter(path: string, flag: number): void {
+  const fd = openSync(path, constants.O_RDONLY)
+  try {
+    sys.setns(fd, flag)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+type Sysctl = { readonly key: string; readonly value: string; readonly file: string }
+
+/** Those of an IPC namespace belong to the root of the user namespace that owns it; the node's root cannot write. */
+function writeSysctl(sysctl: Sysctl, user: PodUser | undefined): void {
+  if (user === undefined || sysctl.key.startsWith('net')) writeValue(sysctl)
+  else sys.withEffectiveIds(user.uid.hostId, user.gid.hostId, () => writeValue(sysctl))
+}
+
+function writeValue({ key, value, file }: Sysctl): void {
   try {
     const fd = openSync(file, constants.O_WRONLY)
     try {
@@ -78,12 +99,7 @@ function writeSysctl({ key, value, file }: { key: string; value: string; file: s
 }
 
 function readNetDev(netns: string): string {
-  const fd = openSync(netns, 'r')
-  try {
-    sys.setns(fd, CLONE_NEWNET)
-  } finally {
-    closeSync(fd)
-  }
+  enter(netns, CLONE_NEWNET)
   const text = readFileSync('/proc/thread-self/net/dev', 'utf8')
   goHome()
   return text

@@ -9,10 +9,12 @@ import {
   type Home,
   linksOf,
   NAMESPACES,
+  PINS,
   type PinRequest,
   type Question,
 } from './namespace-calls.ts'
 import { type InterfaceCounters, parseNetDev } from './net-dev.ts'
+import { withUserNamespace } from './user-namespace.ts'
 import { workerUrl } from './workers.ts'
 
 type Pending = {
@@ -32,8 +34,8 @@ const CALL_LIMIT_MS = 30_000
 const RESOURCE_LIMITS = { maxOldGenerationSizeMb: 16, maxYoungGenerationSizeMb: 1, stackSizeMb: 1 }
 
 /**
- * Network, IPC and UTS namespaces that exist without a process, each held by a bind mount. One worker thread makes
- * them, one after the other.
+ * Namespaces of pods that exist without a process, each held by a bind mount. One worker thread makes them, one after
+ * the other; those that a user namespace of the pod owns are made by a short process.
  */
 export class NamespacePins {
   #worker: Worker | undefined
@@ -61,14 +63,21 @@ export class NamespacePins {
    * On an error, and after a crash, `remove` clears away what is there.
    */
   async create(request: PinRequest): Promise<void> {
-    await effect('os', 'pin-namespaces', request.dir, () => this.#ask({ kind: 'pin', request }))
+    if (request.user === undefined) await this.#pin({ kind: 'pin', request })
+    else {
+      await withUserNamespace(request.user, request, helper => this.#pin({ kind: 'pin', request, helper }))
+    }
+  }
+
+  async #pin(call: Extract<Call, { kind: 'pin' }>): Promise<void> {
+    await effect('os', 'pin-namespaces', call.request.dir, () => this.#ask(call))
   }
 
   /** Lets go of the namespaces pinned in `dir` and removes it; succeeds when there is nothing. */
   remove(dir: string): void {
-    for (const { name } of NAMESPACES) unmountAll(`${dir}/${name}`)
+    for (const name of PINS) unmountAll(`${dir}/${name}`)
     effectSync('os', 'remove-pins', dir, () => {
-      for (const { name } of NAMESPACES) rmSync(`${dir}/${name}`, { force: true })
+      for (const name of PINS) rmSync(`${dir}/${name}`, { force: true })
       try {
         rmdirSync(dir)
       } catch (error) {

@@ -35,6 +35,12 @@ function spawnAttributes(newSession: boolean): Buffer {
 const OWN_GROUP = spawnAttributes(false)
 const OWN_SESSION = spawnAttributes(true)
 
+/**
+ * The usual one, whatever ours is: OCI runtimes make cgroups and mount points with it, which the users of containers
+ * have to read. What our own threads create meanwhile lies in closed directories.
+ */
+const CHILD_UMASK = 0o022
+
 export type SpawnRequest = {
   readonly file: string
   /** Without argv[0]. */
@@ -73,7 +79,12 @@ export function posixSpawn(request: SpawnRequest): number {
     const pid = Buffer.alloc(4)
     const attributes = request.newSession ? OWN_SESSION : OWN_GROUP
     const argv = [file, ...request.args, null]
-    checkCode(posix.spawn(pid, cstring(file, call), actions, attributes, argv, [...env, null]), call, file)
+    const umask = process.umask(CHILD_UMASK)
+    try {
+      checkCode(posix.spawn(pid, cstring(file, call), actions, attributes, argv, [...env, null]), call, file)
+    } finally {
+      process.umask(umask)
+    }
     return pid.readInt32LE(0)
   } finally {
     posix.actionsDestroy(actions)

@@ -48,7 +48,10 @@ const native = {
   llistxattr: cFunction('llistxattr', 'int64_t', PTR, OUT, 'size_t'),
   prlimit: cFunction('prlimit', 'int', 'int', 'int', PTR, OUT),
   waitpid: cFunction('waitpid', 'int', 'int', OUT, 'int'),
+  setresuid: rawCall(process.arch === 'arm64' ? 147 : 117, 'uint', 'uint', 'uint'),
+  setresgid: rawCall(process.arch === 'arm64' ? 149 : 119, 'uint', 'uint', 'uint'),
   pidfdSendSignal: rawCall(424, 'int', 'int', PTR, 'uint'),
+  openTree: rawCall(428, 'int', PTR, 'uint'),
   moveMount: rawCall(429, 'int', PTR, 'int', PTR, 'uint'),
   fsopen: rawCall(430, PTR, 'uint'),
   fsconfig: rawCall(431, 'int', 'uint', PTR, PTR, 'int'),
@@ -100,7 +103,25 @@ export function fsmount(fd: number, attributes: number): number {
   return check(native.fsmount(fd, 1, attributes), 'fsmount')
 }
 
-/** Attaches what `fsmount` made. */
+/** @returns the descriptor of a copy of the mount that `path` is on, from `path` down, attached nowhere yet */
+export function cloneMount(path: string): number {
+  const OPEN_TREE_CLONE = 1
+  const result = native.openTree(AT_FDCWD, cstring(path, 'open_tree'), OPEN_TREE_CLONE | O_CLOEXEC)
+  return check(result, 'open_tree', path)
+}
+
+/** Shows the files of a mount that is attached nowhere with their owners mapped by a user namespace. */
+export function mapMountIds(mountFd: number, userNamespaceFd: number): void {
+  const AT_EMPTY_PATH = 0x1000
+  const MOUNT_ATTR_IDMAP = 0x100000
+  const attr = Buffer.alloc(32)
+  attr.writeBigUInt64LE(BigInt(MOUNT_ATTR_IDMAP), 0)
+  attr.writeBigUInt64LE(BigInt(userNamespaceFd), 24)
+  const empty = Buffer.alloc(1)
+  check(native.mountSetattr(mountFd, empty, AT_EMPTY_PATH, attr, attr.length), 'mount_setattr', 'idmap')
+}
+
+/** Attaches what `fsmount` or `cloneMount` made. */
 export function moveMount(mountFd: number, target: string): void {
   const empty = Buffer.alloc(1)
   check(native.moveMount(mountFd, empty, AT_FDCWD, cstring(target, 'move_mount'), 4), 'move_mount', target)
@@ -143,6 +164,25 @@ export function raiseLoopback(): void {
     check(native.ioctl(fd, SIOCSIFFLAGS, request), 'ioctl', 'SIOCSIFFLAGS lo')
   } finally {
     closeSync(fd)
+  }
+}
+
+/**
+ * Does something with these effective ids, which costs the calling thread its capabilities meanwhile. By the raw
+ * calls: those of the C library change every thread of the process.
+ */
+export function withEffectiveIds<T>(uid: number, gid: number, act: () => T): T {
+  const KEEP = 2 ** 32 - 1
+  check(native.setresgid(KEEP, gid, KEEP), 'setresgid', `${gid}`)
+  try {
+    check(native.setresuid(KEEP, uid, KEEP), 'setresuid', `${uid}`)
+    try {
+      return act()
+    } finally {
+      check(native.setresuid(KEEP, 0, KEEP), 'setresuid', '0')
+    }
+  } finally {
+    check(native.setresgid(KEEP, 0, KEEP), 'setresgid', '0')
   }
 }
 

@@ -45,6 +45,8 @@ export type PodContext = {
   readonly defaultCgroup: string
   /** For every pod with a namespace of its own; the pod's own come on top. */
   readonly defaultSysctls: Dict
+  /** The kernel and the file system of images can show files with mapped owners, as user namespaces need. */
+  readonly mappedMounts: boolean
 }
 
 export function stepOf(pod: Pod, operation: string): StepContext {

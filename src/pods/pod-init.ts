@@ -2,7 +2,7 @@ import { closeSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { containerCgroup } from '../containers/context.ts'
 import type { OciSpec } from '../model/oci.ts'
-import type { Pod, ProcessRef } from '../model/pod.ts'
+import { type Pod, type ProcessRef, podUserOf } from '../model/pod.ts'
 import { ensureDir } from '../os/files.ts'
 import type { PodContext } from './context.ts'
 
@@ -44,6 +44,7 @@ export function initCgroup(pod: Pod): string {
 function initSpec(context: PodContext, pod: Pod): OciSpec {
   const paths = context.paths.pod(pod.id)
   const { network, ipc } = pod.config.namespaces
+  const user = podUserOf(pod.config.namespaces)
   const { name, namespace, uid } = pod.config.metadata
   const none: string[] = []
   return {
@@ -91,6 +92,7 @@ function initSpec(context: PodContext, pod: Pod): OciSpec {
               { type: 'uts' as const, path: paths.namespace('uts') },
             ]),
         ...(ipc === 'node' ? [] : [{ type: 'ipc' as const, path: paths.namespace('ipc') }]),
+        ...(user === undefined ? [] : [{ type: 'user' as const, path: paths.namespace('user') }]),
       ],
       cgroupsPath: initCgroup(pod),
       resources: { devices: [{ allow: false, access: 'rwm' }] },

@@ -2,7 +2,7 @@ import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { errnoOf, isCode, messageOf } from '../base/errors.ts'
 import { Semaphore } from '../base/semaphore.ts'
-import type { Pod } from '../model/pod.ts'
+import { type Pod, podUserOf } from '../model/pod.ts'
 import { removeTree } from '../os/files.ts'
 import { mountPointsBelow, unmountAll } from '../os/mounts.ts'
 import { isPinned } from '../os/namespaces.ts'
@@ -64,6 +64,7 @@ function isWhole(context: PodContext, pod: Pod): boolean {
   const paths = context.paths.pod(pod.id)
   if (hasNetwork(pod) && !isPinned(paths.namespace('net'))) return false
   if (pod.config.namespaces.ipc !== 'node' && !isPinned(paths.namespace('ipc'))) return false
+  if (podUserOf(pod.config.namespaces) !== undefined && !isPinned(paths.namespace('user'))) return false
   return pod.config.namespaces.pid !== 'pod' || (pod.init !== undefined && isAlive(pod.init))
 }
 

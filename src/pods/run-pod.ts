@@ -1,13 +1,14 @@
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
-import { BerthError, messageOf, unimplemented } from '../base/errors.ts'
+import { BerthError, messageOf, precondition } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
 import { makeLogDirectory } from '../containers/log-directory.ts'
-import type { Pod, PodConfig, PodNetwork } from '../model/pod.ts'
-import { ensureDir } from '../os/files.ts'
+import { type Pod, type PodConfig, type PodNetwork, podUserOf } from '../model/pod.ts'
+import { ensureDir, openDirectory } from '../os/files.ts'
 import { MS_NODEV, MS_NOEXEC, MS_NOSUID, mount } from '../os/mounts.ts'
 import { bootId } from '../os/node.ts'
+import type { Runtime } from '../runtime/runtime.ts'
 import { hasNetwork, type PodContext, stepOf, targetOf } from './context.ts'
 import { writeHosts, writePodFiles } from './pod-files.ts'
 import { startPodInit } from './pod-init.ts'
@@ -27,10 +28,7 @@ export async function runPod(
   config: PodConfig,
   runtimeHandler: string,
 ): Promise<string> {
-  context.handlers.get(runtimeHandler)
-  if (config.namespaces.user?.mode === 'pod') {
-    throw unimplemented('config.linux.security_context.namespace_options.userns_options: a user namespace')
-  }
+  requireUserNamespaces(context, config, context.handlers.get(runtimeHandler))
   const pod = intentOf(context, config, runtimeHandler)
   return await context.locks.run(pod.id, async () => {
     context.catalog.insertPod(pod)
@@ -44,6 +42,21 @@ export async function runPod(
     context.events.emit('started', pod.id, pod.id)
     return pod.id
   })
+}
+
+/** Without mapped mounts the files of images and volumes would belong to nobody in a user namespace. */
+function requireUserNamespaces(context: PodContext, config: PodConfig, runtime: Runtime): void {
+  if (podUserOf(config.namespaces) === undefined) return
+  const field = 'config.linux.security_context.namespace_options.userns_options'
+  if (!runtime.features.idmap) {
+    const since = 'runc has it since 1.2, crun since 1.9'
+    throw precondition(`${field}: ${runtime.version} cannot map the ids of mounts; ${since}`)
+  }
+  if (!context.mappedMounts) {
+    throw precondition(
+      `${field}: the kernel, or the file system that images are on, cannot map the ids of mounts`,
+    )
+  }
 }
 
 function intentOf(context: PodContext, config: PodConfig, runtimeHandler: string): Pod {
@@ -92,25 +105,30 @@ async function make(context: PodContext, pod: Pod): Promise<void> {
 
 function makeDirectory(context: PodContext, pod: Pod): void {
   const paths = context.paths.pod(pod.id)
+  const user = podUserOf(pod.config.namespaces)
   ensureDir(paths.directory, 0o700)
+  if (user !== undefined) openDirectory(paths.directory, user.gid.hostId)
   writePodFiles(context, pod)
   if (pod.config.logDirectory !== '') makeLogDirectory(pod.config.logDirectory)
   if (pod.config.namespaces.ipc !== 'node') {
     ensureDir(paths.shm, 0o700)
-    mount('shm', paths.shm, 'tmpfs', MS_NOSUID | MS_NODEV | MS_NOEXEC, `mode=1777,size=${SHM_SIZE}`)
+    const owner = user === undefined ? '' : `,uid=${user.uid.hostId},gid=${user.gid.hostId}`
+    mount('shm', paths.shm, 'tmpfs', MS_NOSUID | MS_NODEV | MS_NOEXEC, `mode=1777,size=${SHM_SIZE}${owner}`)
   }
 }
 
 async function pinNamespaces(context: PodContext, pod: Pod): Promise<void> {
   const network = hasNetwork(pod)
   const ipc = pod.config.namespaces.ipc !== 'node'
-  if (!network && !ipc) return
+  const user = podUserOf(pod.config.namespaces)
+  if (!network && !ipc && user === undefined) return
   await context.pins.create({
     dir: context.paths.pod(pod.id).namespaces,
     network,
     ipc,
     // The host name belongs to the network's identity: a pod in the node's network has the node's.
     uts: network,
+    user,
     hostname: pod.config.hostname,
     sysctls: sysctlsOf(context.defaultSysctls, pod.config),
   })

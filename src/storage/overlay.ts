@@ -1,15 +1,16 @@
-import { existsSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import { chownSync, existsSync, readdirSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { effect, effectSync } from '../base/effects.ts'
 import { errnoOf } from '../base/errors.ts'
+import type { IdMapping } from '../model/security.ts'
 import type { Log } from '../observe/log.ts'
-import { ensureDir, fsyncDir, syncFileSystem } from '../os/files.ts'
-import { isMountPoint, mountOverlay, unmountAll } from '../os/mounts.ts'
+import { ensureDir, fsyncDir, openDirectory, syncFileSystem } from '../os/files.ts'
+import { isMountPoint, mountMapped, mountOverlay, unmountAll } from '../os/mounts.ts'
 import { copyMetadata } from './copy-object.ts'
 import { finishLayer } from './finish-layer.ts'
 import { LayerStack } from './layer-stack.ts'
-import type { Snapshots, UnpackedLayer, UnpackLimits } from './snapshots.ts'
+import type { MappedIds, Snapshots, UnpackedLayer, UnpackLimits } from './snapshots.ts'
 import { Trash } from './trash.ts'
 import { UnpackPool } from './unpack-pool.ts'
 
@@ -42,8 +43,10 @@ class OverlaySnapshots implements Snapshots {
     this.#rootfs = join(root, 'rootfs')
     this.#empty = ['0', '1'].map(name => join(root, 'empty', name))
     const trash = join(root, 'trash')
-    // Programs in an image may be set-user-id: nobody else gets through to them.
-    for (const dir of [root, this.#layers, this.#staging, this.#rootfs, trash]) ensureDir(dir, 0o700)
+    // Programs in an image may be set-user-id: nobody else gets through to them. The root of a user namespace has
+    // to pass on the way to its own root file system, and only to that (`#makeHome`).
+    for (const dir of [this.#layers, this.#staging, trash]) ensureDir(dir, 0o700)
+    for (const dir of [root, this.#rootfs]) ensureDir(dir, 0o711)
     for (const dir of this.#empty) ensureDir(dir, 0o755)
     this.#pool = new UnpackPool(workers, warning => log.warn({ warning }, 'layer unpacked incompletely'))
     this.#trash = new Trash(trash, fields => log.error(fields, 'trash not deleted'))
@@ -92,49 +95,86 @@ class OverlaySnapshots implements Snapshots {
     this.#trash.discard(path)
   }
 
-  mountRootfs(id: string, layers: readonly string[]): string {
+  mountRootfs(id: string, layers: readonly string[], ids?: MappedIds): string {
     const target = this.rootfsPath(id)
     if (isMountPoint(target)) return target
     const lowers = layers.length === 0 ? this.#empty.slice(0, 1) : layers
     const upper = this.upperPath(id)
-    if (!existsSync(upper)) this.#makeUpper(id, lowers)
+    this.#makeHome(id, ids)
+    if (!existsSync(upper)) this.#makeUpper(id, lowers, ids)
     const work = this.#path(id, 'work')
     // The kernel refuses one that a volatile overlay has used.
     effectSync('storage', 'remove-work', work, () => rmSync(work, { recursive: true, force: true }))
     ensureDir(work, 0o700)
     ensureDir(target, 0o700)
-    mountOverlay({ lowers, upper, work, target, volatile: true })
+    this.#withMapped(id, lowers, ids, mapped =>
+      mountOverlay({ lowers: mapped, upper, work, target, volatile: true }),
+    )
     return target
   }
 
+  /** Everything of one container; closed to all but root and the group that is root's in its user namespace. */
+  #makeHome(id: string, ids: MappedIds | undefined): void {
+    const home = this.#path(id)
+    ensureDir(home, 0o700)
+    if (ids !== undefined) openDirectory(home, ids.gid.hostId)
+  }
+
+  /**
+   * The layers as they look in a user namespace. An overlay keeps what it was mounted from, so the mapped mounts are
+   * gone again afterwards.
+   */
+  #withMapped(
+    id: string,
+    lowers: readonly string[],
+    ids: MappedIds | undefined,
+    mountOn: (lowers: readonly string[]) => void,
+  ): void {
+    if (ids === undefined) {
+      mountOn(lowers)
+      return
+    }
+    const targets = lowers.map((_, index) => this.#path(id, 'mapped', String(index)))
+    try {
+      lowers.forEach((lower, index) => {
+        ensureDir(targets[index]!, 0o700)
+        mountMapped(lower, targets[index]!, ids.namespace)
+      })
+      mountOn(targets)
+    } finally {
+      for (const target of targets) unmountAll(target)
+    }
+  }
+
   /** The root directory of the mount is that of `upper`, so it has to look like the image's. */
-  #makeUpper(id: string, lowers: readonly string[]): void {
+  #makeUpper(id: string, lowers: readonly string[], ids: MappedIds | undefined): void {
     const draft = this.#path(id, 'upper.new')
-    ensureDir(this.#path(id), 0o700)
     ensureDir(draft, 0o755)
     effectSync('storage', 'make-upper', draft, () => {
-      copyMetadata(new LayerStack(lowers).find('')!, Buffer.from(draft))
+      const root = new LayerStack(lowers).find('')!
+      copyMetadata(root, Buffer.from(draft))
+      if (ids !== undefined) chownSync(draft, hostId(root.stat.uid, ids.uid), hostId(root.stat.gid, ids.gid))
       renameSync(draft, this.upperPath(id))
     })
   }
 
-  mountImageView(id: string, index: number, layers: readonly string[]): string {
+  mountImageView(id: string, index: number, layers: readonly string[], ids?: MappedIds): string {
     const target = this.#path(id, 'views', String(index))
     if (isMountPoint(target)) return target
-    ensureDir(this.#path(id), 0o700)
+    this.#makeHome(id, ids)
     ensureDir(target, 0o700)
     const lowers = layers.length < 2 ? [...layers, ...this.#empty].slice(0, 2) : layers
-    mountOverlay({ lowers, target, readonly: true })
+    this.#withMapped(id, lowers, ids, mapped => mountOverlay({ lowers: mapped, target, readonly: true }))
     return target
   }
 
   unmountRootfs(id: string): void {
-    for (const view of this.#views(id)) unmountAll(view)
+    for (const target of [...this.#below(id, 'views'), ...this.#below(id, 'mapped')]) unmountAll(target)
     unmountAll(this.rootfsPath(id))
   }
 
-  #views(id: string): string[] {
-    const dir = this.#path(id, 'views')
+  #below(id: string, name: 'views' | 'mapped'): string[] {
+    const dir = this.#path(id, name)
     try {
       return readdirSync(dir).map(name => join(dir, name))
     } catch (error) {
@@ -172,4 +212,11 @@ class OverlaySnapshots implements Snapshots {
   async close(): Promise<void> {
     await Promise.all([this.#pool.close(), this.#trash.close()])
   }
+}
+
+/** The kernel's answer for an id that a user namespace does not map. */
+const OVERFLOW_ID = 65534
+
+function hostId(id: number, { hostId: first, length }: IdMapping): number {
+  return id < length ? first + id : OVERFLOW_ID
 }

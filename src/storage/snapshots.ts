@@ -1,5 +1,6 @@
 import type { Readable } from 'node:stream'
 import type { Digest } from '../base/digest.ts'
+import type { IdMapping } from '../model/security.ts'
 
 /** What a layer's stream turned out to be, measured while it was unpacked. */
 export type UnpackedLayer = {
@@ -31,6 +32,14 @@ export type UnpackLimits = {
   readonly maxBytes: number
 }
 
+/** Whose files a container's root holds when the container is in a user namespace. */
+export type MappedIds = {
+  /** Path of the pinned user namespace. */
+  readonly namespace: string
+  readonly uid: IdMapping
+  readonly gid: IdMapping
+}
+
 /** Layers and root file systems as overlay directories below one root. Layers are given by their absolute paths. */
 export interface Snapshots {
   /** Starts the unpack workers ahead of the first `unpack`, which otherwise waits for them. */
@@ -52,7 +61,7 @@ export interface Snapshots {
   /** Moves to the trash and deletes in the background; gone by name at once. */
   discard(path: string): void
   /** Mounts a container's writable root over the layers (topmost first); returns its path. Idempotent. */
-  mountRootfs(id: string, layers: readonly string[]): string
+  mountRootfs(id: string, layers: readonly string[], ids?: MappedIds): string
   /** Unmounts the root file system and the image views of a container. */
   unmountRootfs(id: string): void
   /** Unmounts, then removes the writable layer. Succeeds when there is nothing. */
@@ -62,7 +71,7 @@ export interface Snapshots {
   rootfsPath(id: string): string
   upperPath(id: string): string
   /** A read-only view of layers for image volume number `index` of a container. Idempotent. */
-  mountImageView(id: string, index: number, layers: readonly string[]): string
+  mountImageView(id: string, index: number, layers: readonly string[], ids?: MappedIds): string
   /** Discards what an earlier process left in staging and in the trash; before the first `unpack`. */
   sweep(): void
   /** Ends the unpack workers; a layer that one of them is unpacking fails. The trash may be left half empty. */

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { copyFileSync, globSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { test } from 'node:test'
 import { BerthDaemon } from '../support/daemon.ts'
+import { findTools } from '../support/tools.ts'
 import { hostFor, judge, SPECS } from './expectations.ts'
 import { pushSuiteImages } from './images.ts'
 import { runSuite } from './suite.ts'
-import { findTools } from './tools.ts'
 
 /** An OCI runtime, and the CNI plugins of its generation. */
 type Generation = {
@@ -35,7 +35,7 @@ for (const generation of generations) {
       await using daemon = await startDaemon(generation)
       const digest = await pushSuiteImages(daemon.registry, tools)
       const result = await runSuite(daemon, tools, { digest, focus, flags: [] })
-      const { table, unexpected } = judge(result, hostFor())
+      const { table, unexpected } = judge(result, hostFor(featuresOf(generation)))
       t.diagnostic(nameOf(generation))
       for (const line of table) t.diagnostic(`  ${line}`)
       if (unexpected.length > 0) console.log(`${unexpected.join('\n\n')}\n\nthe daemon's log:\n${daemon.log}`)
@@ -71,4 +71,9 @@ function nameOf({ path, plugins, cniVersion }: Generation): string {
   if (path === '') return 'a newer runc'
   const version = execFileSync(path, ['--version'], { encoding: 'utf8' }).split('\n')[0]!
   return `${version}, ${plugins === '' ? "Debian's" : 'newer'} CNI plugins (${cniVersion})`
+}
+
+function featuresOf({ path }: Generation): string {
+  const { status, stdout } = spawnSync(path, ['features'], { encoding: 'utf8' })
+  return status === 0 ? stdout : ''
 }

@@ -3,8 +3,8 @@ import { test } from 'node:test'
 import { judge } from './expectations.ts'
 import type { SpecResult } from './suite.ts'
 
-const withoutApparmor = { apparmor: false }
-const withApparmor = { apparmor: true }
+const withoutApparmor = { apparmor: false, idmap: true }
+const withApparmor = { apparmor: true, idmap: true }
 const spec = (name: string, state: SpecResult['state'], message = ''): SpecResult => ({
   name,
   state,

@@ -2,8 +2,8 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { command } from '../support/command.ts'
 import type { BerthDaemon } from '../support/daemon.ts'
+import type { Tools } from '../support/tools.ts'
 import { withDigest } from './images.ts'
-import type { Tools } from './tools.ts'
 
 export type SpecResult = {
   readonly name: string

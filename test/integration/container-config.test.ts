@@ -73,6 +73,19 @@ test('mounts: read-only, symlinks, files, and what is not there', async () => {
   assert.equal(existsSync(join(dir, 'missing')), false)
 })
 
+test('any user gets to mounts deep below, and reads the limits of its container', async () => {
+  const pod = await kubelet().runPod()
+  const mounts = [{ container_path: '/made/by/the/runtime', host_path: fresh('deep') }]
+  const linux = {
+    resources: { memory_limit_in_bytes: 64 << 20 },
+    security_context: { run_as_user: { value: 1001 } },
+  }
+  const script =
+    'cd /made/by/the/runtime && pwd; cat /sys/fs/cgroup/memory*/memory.limit_in_bytes /sys/fs/cgroup/memory.max'
+  const text = await kubelet().outputOf(pod, `${script} 2>/dev/null; umask`, { mounts, linux })
+  assert.equal(text, `/made/by/the/runtime\n${64 << 20}\n0022`)
+})
+
 test('mount propagation, and read-only down to the last submount', async () => {
   const dir = fresh('propagation')
   await output('mount', '-t', 'tmpfs', '--make-rshared', 'tmpfs', dir)

@@ -449,17 +449,6 @@ test('30: without a network the node says so, serves, and runs pods that need no
 test('what this version cannot do in a pod or a container is refused by its field, before anything is made', async () => {
   const { client } = kubelet().daemon
   const config = kubelet().podConfig()
-  const ids = [{ host_id: 200_000, container_id: 0, length: 65_536 }]
-  const userns_options = { mode: 'POD', uids: ids, gids: ids } as const
-  const mapped = {
-    ...config,
-    linux: { security_context: { namespace_options: { pid: 'CONTAINER', userns_options } } },
-  }
-  await assert.rejects(
-    client.runtime('RunPodSandbox', { config: mapped as typeof config }),
-    failure('unimplemented', /userns_options/),
-  )
-  assert.deepEqual((await client.runtime('ListPodSandbox', {})).items, [])
   const pod = await kubelet().runPod()
   const devices = {
     ...kubelet().containerConfig(pod, 'true'),

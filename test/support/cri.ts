@@ -187,8 +187,8 @@ const plainNode: NodeView = {
   runtimeReady: () => ({ ready: true, reason: '', message: '' }),
   network: () => ({ ready: false, reason: 'NoNetworkConfiguration', message: 'no file in /etc/cni/net.d' }),
   handlers: () => [
-    { name: '', features: { recursiveReadOnly: true, idmap: false } },
-    { name: 'runc', features: { recursiveReadOnly: true, idmap: false } },
+    { name: '', features: { recursiveReadOnly: true, userNamespaces: false } },
+    { name: 'runc', features: { recursiveReadOnly: true, userNamespaces: false } },
   ],
   verboseConfig: () => ({ sandboxImage: 'none', stateDir: '/run/berth' }),
   setPodCidr: () => undefined,

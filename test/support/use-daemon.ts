@@ -5,13 +5,17 @@ import { busyboxImage } from './images.ts'
 import { BUSYBOX, Kubelet } from './kubelet.ts'
 
 /**
- * For a test file: one daemon with the busybox image for all of its tests. After each test nothing of a pod may be
- * left; when a test fails, the daemon's log follows.
+ * For a test file: one daemon with the busybox image for all of its tests, none if all are skipped. After each test
+ * nothing of a pod may be left; when a test fails, the daemon's log follows.
  */
-export function useDaemon(options: DaemonOptions = {}): () => Kubelet {
+export function useDaemon({
+  skip = false,
+  ...options
+}: DaemonOptions & { readonly skip?: string | false } = {}): () => Kubelet {
   let kubelet: Kubelet | undefined
   let logged = 0
   before(async () => {
+    if (skip !== false) return
     const daemon = await BerthDaemon.start(options)
     kubelet = new Kubelet(daemon)
     daemon.registry.push(await busyboxImage(), 'docker.io/library/busybox', 'latest')

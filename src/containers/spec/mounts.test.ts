@@ -62,7 +62,8 @@ test('kernel file systems are read-only unless privileged, files of the pod foll
 })
 
 test("a user namespace on the node's network sees the node's /sys", () => {
-  const user = { mode: 'pod', uids: [], gids: [] } as const
+  const ids = [{ containerId: 0, hostId: 100_000, length: 65_536 }]
+  const user = { mode: 'pod', uids: ids, gids: ids } as const
   const pod = { namespaces: { network: 'node', pid: 'container', ipc: 'pod', targetId: '', user } } as const
   const sys = find(build([], { pod, namespaces: { network: 'node' } }), '/sys')[0]
   assert.equal(sys?.type, 'bind')

@@ -2,6 +2,7 @@ import path from 'node:path'
 import { invalid, precondition } from '../../base/errors.ts'
 import type { Mount } from '../../model/container.ts'
 import type { OciMount } from '../../model/oci.ts'
+import { podUserOf } from '../../model/pod.ts'
 import { ociMapping } from './namespaces.ts'
 import type { ResolvedMount, SpecInput } from './spec.ts'
 
@@ -46,7 +47,7 @@ function kernelMounts({ config, pod, podPaths }: SpecInput): OciMount[] {
   const access = privileged ? 'rw' : 'ro'
   const kernel = ['nosuid', 'noexec', 'nodev']
   // A user namespace that doesn't own the network namespace may not mount sysfs: show the node's.
-  const borrowed = namespaces.network === 'node' && pod.namespaces.user?.mode === 'pod'
+  const borrowed = namespaces.network === 'node' && podUserOf(pod.namespaces) !== undefined
   const sysfs: OciMount = borrowed
     ? { destination: '/sys', type: 'bind', source: '/sys', options: ['rbind', 'rslave', ...kernel, access] }
     : { destination: '/sys', type: 'sysfs', source: 'sysfs', options: [...kernel, access] }

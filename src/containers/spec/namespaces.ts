@@ -1,5 +1,6 @@
 import { internal } from '../../base/errors.ts'
 import type { OciIdMapping, OciLinux, OciNamespaceType } from '../../model/oci.ts'
+import { podUserOf } from '../../model/pod.ts'
 import type { IdMapping } from '../../model/security.ts'
 import type { SpecInput } from './spec.ts'
 
@@ -9,9 +10,7 @@ type Namespace = { type: OciNamespaceType; path?: string }
  * A mount namespace of its own, a PID namespace by mode, and the pod's others by path. No `hostname`: the pinned UTS
  * namespace has it, and the node's must not be changed.
  */
-export function buildNamespaces(
-  input: SpecInput,
-): Pick<OciLinux, 'namespaces' | 'uidMappings' | 'gidMappings'> {
+export function buildNamespaces(input: SpecInput): Pick<OciLinux, 'namespaces'> {
   const { config, pod, podPaths, host } = input
   const modes = config.security.namespaces
   const list: Namespace[] = [{ type: 'mount' }]
@@ -23,13 +22,9 @@ export function buildNamespaces(
   // On v2 a container sees its own cgroup as the root; a privileged one manages the node's.
   if (host.cgroupVersion === 2 && !config.security.privileged) list.push({ type: 'cgroup' })
 
-  const user = pod.namespaces.user
-  if (user === undefined || user.mode !== 'pod') return { namespaces: list }
-  return {
-    namespaces: [...list, joined('user', podPaths.userns)],
-    uidMappings: user.uids.map(ociMapping),
-    gidMappings: user.gids.map(ociMapping),
-  }
+  // One that is joined has its mappings already; runtimes object to being told them again.
+  if (podUserOf(pod.namespaces) !== undefined) list.push(joined('user', podPaths.userns))
+  return { namespaces: list }
 }
 
 export function ociMapping({ containerId, hostId, length }: IdMapping): OciIdMapping {

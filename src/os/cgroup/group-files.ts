@@ -1,4 +1,5 @@
 import {
+  chmodSync,
   closeSync,
   constants,
   existsSync,
@@ -55,10 +56,13 @@ function writeExisting(path: string, value: string): void {
   }
 }
 
-/** @returns true if it was made now */
+/** Containers read their limits there, whoever their user is. @returns true if it was made now */
 export function makeGroup(dir: string): boolean {
   try {
-    effectSync('os', 'make-cgroup', dir, () => mkdirSync(dir, 0o755))
+    effectSync('os', 'make-cgroup', dir, () => {
+      mkdirSync(dir)
+      chmodSync(dir, 0o755)
+    })
     return true
   } catch (error) {
     if (errnoOf(error) === 'EEXIST') return false
