@@ -23,7 +23,7 @@ import {
   oomScoreAdj,
 } from './os/node.ts'
 import { mapsMountIds } from './os/user-namespace.ts'
-import { createRegistry } from './registry/client.ts'
+import { createRegistry, type RegistryOptions } from './registry/client.ts'
 import type { Registry } from './registry/registry.ts'
 import { Handlers } from './runtime/handlers.ts'
 import { createRuntime } from './runtime/runc.ts'
@@ -34,10 +34,9 @@ import type { Snapshots } from './storage/snapshots.ts'
  * The parts that follow from the configuration alone, for the composition root.
  */
 
-const CERTIFICATE_DIRECTORIES = ['/etc/containers/certs.d', '/etc/docker/certs.d']
-
 /** Where credentials are by convention (containers-auth.json(5), docker login). */
 const AUTH_FILES = [
+  '/etc/containers/auth.json',
   '/run/containers/0/auth.json',
   '/root/.config/containers/auth.json',
   '/root/.docker/config.json',
@@ -81,18 +80,31 @@ export function handlerOptionsOf(config: Config): (name: string) => HandlerOptio
 }
 
 export function openRegistry(config: Config, log: Log): Registry {
+  return createRegistry({ ...registryOptionsOf(config), log })
+}
+
+/** What decides where images come from; `berth registry explain` uses the same. */
+export function registryOptionsOf(config: Config): RegistryOptions {
   const { image } = config
-  return createRegistry({
+  return {
     registriesConf: image.registriesConf,
     registriesConfDir: image.registriesConfDir,
     insecureRegistries: image.insecureRegistries,
     authFiles: image.globalAuthFile === '' ? AUTH_FILES : [image.globalAuthFile],
-    certDirs: CERTIFICATE_DIRECTORIES,
+    namespacedAuthDir: image.namespacedAuthDir,
+    helperEnv: { PATH: PLUGIN_PATH, HOME: '/root', ...proxyVariables(config) },
+    certDirs: image.certsDirs,
     proxy: config.proxy,
     userAgent: `berth/${VERSION}`,
-    log,
     progressTimeoutMs: image.pullProgressTimeout,
-  })
+  }
+}
+
+/** Credential helpers ask the same networks as we do. */
+function proxyVariables({ proxy }: Config): Record<string, string> {
+  const { http, https, noProxy } = proxy
+  const variables = { HTTP_PROXY: http, HTTPS_PROXY: https, NO_PROXY: noProxy }
+  return Object.fromEntries(Object.entries(variables).filter(([, value]) => value !== ''))
 }
 
 export function openImages(

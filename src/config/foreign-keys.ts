@@ -107,13 +107,11 @@ export const FOREIGN_KEYS: Readonly<Record<string, Readonly<Record<string, Forei
     ),
     default_transport: refused('images come from registries only', 'docker://', ''),
     image_volumes: ignored('volumes of an image become directories of the container', 'mkdir'),
-    namespaced_auth_dir: ignored('credentials come with the request or from global_auth_file', ''),
     oci_artifact_mount_support: ignored(tuning, false),
     pause_command: ignored(noPause, '/pause'),
     pause_image_auth_file: ignored(noPause, ''),
     registries: refused('say it in registries.conf', []),
     short_name_mode: ignored(shortNames),
-    signature_policy_dir: ignored('signatures are not verified by this version', ''),
   },
   network: {
     plugin_dir: refused('use plugin_dirs = ["/…"]'),

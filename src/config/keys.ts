@@ -235,10 +235,34 @@ const KEYS = {
       'A download that receives nothing for this long is given up. 0: never.',
       { flag: 'pull-progress-timeout' },
     ),
-    signature_policy: key(optionalPath, '', 'Policy that pulled images must satisfy (policy.json).', {
-      flag: 'signature-policy',
-      pending: 'signatures are not verified by this version',
-    }),
+    certs_dirs: key(
+      list(path),
+      ['/etc/containers/certs.d', '/etc/containerd/certs.d', '/etc/docker/certs.d'],
+      'Directories with a directory for each registry host: `hosts.toml` as for containerd, and certificates ' +
+        '`*.crt`, `*.cert`, `*.key` as for Docker (containers-certs.d(5)). The first that has it counts.',
+      { flag: 'certs-dir', own: true },
+    ),
+    namespaced_auth_dir: key(
+      optionalPath,
+      '/etc/crio/auth',
+      'Directory of auth files that a credential provider writes for one pull: ' +
+        '`<namespace>-<SHA-256 of the repository name>.json`. The file is removed when it is read. Empty: none.',
+      { flag: 'namespaced-auth-dir' },
+    ),
+    signature_policy: key(
+      optionalPath,
+      '',
+      'Policy that pulled images must satisfy (containers-policy.json(5)). Empty: `/etc/containers/policy.json` if ' +
+        'it is there, else any image is accepted.',
+      { flag: 'signature-policy' },
+    ),
+    signature_policy_dir: key(
+      optionalPath,
+      '/etc/crio/policies',
+      'Directory of policies `<namespace>.json`, which take the place of `signature_policy` for the pods of their ' +
+        'namespace. Empty: none.',
+      { flag: 'signature-policy-dir' },
+    ),
     max_parallel_downloads: key(
       integer(1, 64),
       6,

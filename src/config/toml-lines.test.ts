@@ -25,6 +25,15 @@ test('keys inside inline tables and arrays over several lines', () => {
   assert.deepEqual(lines(source), { a: 1, 'a/b': 1, 'a/c': 1, 'a/c/d': 1, list: 2, 'list/z': 4, last: 6 })
 })
 
+test('tables of an array are told apart by their index', () => {
+  const source = '[[r]]\na = 1\n[[r.m]]\nb = 1\n[[r.m]]\nb = 2\n[[r]]\nc.d = 1\n[[r.m]]\nb = 3\n[o]\nb = 1\n'
+  assert.deepEqual(lines(source), {
+    ...{ r: 1, 'r/a': 2, 'r/m': 3, 'r/m/b': 4, 'r/c': 8, 'r/c/d': 8, o: 11, 'o/b': 12 },
+    ...{ 'r/0': 1, 'r/0/a': 2, 'r/0/m': 3, 'r/0/m/0': 3, 'r/0/m/0/b': 4, 'r/0/m/1': 5, 'r/0/m/1/b': 6 },
+    ...{ 'r/1': 7, 'r/1/c': 8, 'r/1/c/d': 8, 'r/1/m': 9, 'r/1/m/0': 9, 'r/1/m/0/b': 10 },
+  })
+})
+
 test('strings that look like more', () => {
   const source = `a = "x # y = 1 \\" z"
 b = '''

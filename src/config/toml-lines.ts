@@ -1,6 +1,7 @@
 /**
  * The line of every key and table header of a TOML document, which the parser does not tell. The document has been
- * parsed before, so its syntax is known to be right. Keys are paths joined by `pathKey`.
+ * parsed before, so its syntax is known to be right. Keys are paths joined by `pathKey`. What is below `[[table]]`
+ * stands there twice: by its plain path, where it is first, and with the table's index: `table`, `0`, `key`.
  */
 export function lineOfKeys(source: string): ReadonlyMap<string, number> {
   return new Scanner(source).scan()
@@ -25,6 +26,8 @@ const STRINGS = [
 class Scanner {
   readonly #source: string
   readonly #lines = new Map<string, number>()
+  /** The index of the `[[table]]` at work, by path. */
+  readonly #indexes = new Map<string, number>()
   #at = 0
   #line = 1
   #counted = 0
@@ -37,8 +40,10 @@ class Scanner {
     let table: string[] = []
     for (this.#take(SPACE_AND_COMMENTS); this.#at < this.#source.length; this.#take(SPACE_AND_COMMENTS)) {
       if (this.#source[this.#at] === '[') {
+        const isArray = this.#source.startsWith('[[', this.#at)
         while (this.#source[this.#at] === '[') this.#at++
         table = this.#key([])
+        if (isArray) this.#nextOf(table)
         while (this.#source[this.#at] === ']') this.#at++
       } else {
         this.#pair(table)
@@ -70,6 +75,29 @@ class Scanner {
     return undefined
   }
 
+  #note(path: readonly string[], line: number): void {
+    const key = pathKey(path)
+    if (!this.#lines.has(key)) this.#lines.set(key, line)
+  }
+
+  /** Another `[[table]]`; the arrays inside of it begin anew. */
+  #nextOf(table: readonly string[]): void {
+    const key = pathKey(table)
+    const index = (this.#indexes.get(key) ?? -1) + 1
+    for (const other of this.#indexes.keys()) {
+      if (other.startsWith(`${key}\0`)) this.#indexes.delete(other)
+    }
+    this.#indexes.set(key, index)
+    this.#note(this.#indexed(table), this.#lineHere())
+  }
+
+  #indexed(path: readonly string[]): string[] {
+    return path.flatMap((part, at) => {
+      const index = this.#indexes.get(pathKey(path.slice(0, at + 1)))
+      return index === undefined ? [part] : [part, String(index)]
+    })
+  }
+
   /** A dotted key below `prefix`; every part is noted, since a part may be the unknown one. */
   #key(prefix: readonly string[]): string[] {
     const path = [...prefix]
@@ -80,7 +108,8 @@ class Scanner {
       // Nothing can be said about a document that is not TOML; it has been refused before.
       if (part === undefined) throw new SyntaxError(`line ${line}: no key`)
       path.push(unquoted(part))
-      if (!this.#lines.has(pathKey(path))) this.#lines.set(pathKey(path), line)
+      this.#note(path, line)
+      this.#note(this.#indexed(path), line)
       this.#take(SPACE)
       if (this.#source[this.#at] !== '.') return path
       this.#at++

@@ -1,19 +1,20 @@
 import type { Log } from '../observe/log.ts'
-import { AuthFiles } from './auth-files.ts'
 import type { Credentials } from './credentials.ts'
+import { type Endpoint, NO_TLS_FILES } from './endpoint.ts'
+import { type NamespaceAuth, NodeCredentials } from './node-credentials.ts'
 import { nodePlatform, type Platform } from './platform.ts'
 import type { Reference } from './reference.ts'
-import { type Endpoint, type Registries, watchRegistries } from './registries.ts'
 import type { Registry, Repository } from './registry.ts'
 import { EndpointRepository } from './repository.ts'
+import { Routes } from './routes.ts'
+import { hostOf } from './transport/addresses.ts'
 import { Connections, DEFAULT_CONNECT_TIMEOUT_MS } from './transport/connections.ts'
 import { Failure } from './transport/failure.ts'
 import { type HttpResponse, send } from './transport/http.ts'
 import type { ProxySettings } from './transport/proxy.ts'
 import { DEFAULT_RETRY, type RetryPolicy } from './transport/retry.ts'
-import { Session, type Shared } from './transport/session.ts'
+import { type FindCredentials, Session, type Shared } from './transport/session.ts'
 import { Tokens } from './transport/tokens.ts'
-import type { WatchedFiles } from './watched-files.ts'
 
 export type RegistryOptions = {
   /** Path of registries.conf; it need not exist. */
@@ -24,7 +25,11 @@ export type RegistryOptions = {
   readonly insecureRegistries?: readonly string[]
   /** auth.json and config.json files, the most important first; they need not exist. */
   readonly authFiles: readonly string[]
-  /** Directories of certificates by host, the most important first. */
+  /** Directory of auth files for one pull of one namespace; '' or undefined: none. */
+  readonly namespacedAuthDir?: string
+  /** The whole environment of credential helpers; they are looked for in its PATH. */
+  readonly helperEnv?: Readonly<Record<string, string>>
+  /** Directories with a directory for each host, for hosts.toml and certificates, the most important first. */
   readonly certDirs: readonly string[]
   readonly proxy?: ProxySettings
   /** `berth/1.2.3` */
@@ -46,21 +51,26 @@ export function createRegistry(options: RegistryOptions): Registry {
 
 class RegistryClient implements Registry {
   readonly #options: RegistryOptions
-  readonly #registries: WatchedFiles<Registries>
-  readonly #authFiles: AuthFiles
+  readonly #routes: Routes
+  readonly #credentials: NodeCredentials
   readonly #shared: Shared
 
   constructor(options: RegistryOptions) {
-    const { registriesConf, registriesConfDir, insecureRegistries, userAgent } = options
+    const { registriesConf, registriesConfDir, insecureRegistries, certDirs, userAgent } = options
     this.#options = options
-    this.#registries = watchRegistries({
+    this.#routes = new Routes({
       file: registriesConf,
       directory: registriesConfDir,
       insecure: insecureRegistries ?? [],
+      hostsDirs: certDirs,
     })
-    this.#authFiles = new AuthFiles(options.authFiles, options.log)
+    this.#credentials = new NodeCredentials({
+      authFiles: options.authFiles,
+      namespacedAuthDir: options.namespacedAuthDir ?? '',
+      helperEnv: options.helperEnv ?? {},
+    })
     const connections = new Connections({
-      certDirs: options.certDirs,
+      certDirs,
       proxy: options.proxy ?? { http: '', https: '', noProxy: '' },
       connectTimeoutMs: options.connectTimeoutMs ?? DEFAULT_CONNECT_TIMEOUT_MS,
       progressTimeoutMs: options.progressTimeoutMs ?? DEFAULT_PROGRESS_TIMEOUT_MS,
@@ -70,19 +80,23 @@ class RegistryClient implements Registry {
   }
 
   candidates(name: string): readonly Reference[] {
-    return this.#registries.current().candidates(name)
+    return this.#routes
+      .registries()
+      .meanings(name)
+      .map(({ reference }) => reference)
   }
 
-  repository(reference: Reference, credentials: Credentials | undefined): Repository {
-    const sessions = this.#registries
-      .current()
-      .endpoints(reference)
-      .map(endpoint => new Session(endpoint, this.#credentialsFor(endpoint, credentials), this.#shared))
+  repository(reference: Reference, credentials: Credentials | undefined, namespace = ''): Repository {
+    const { endpoints } = this.#routes.find(reference)
+    const own = this.#credentials.takeNamespaceAuth(reference, namespace)
+    const sessions = endpoints.map(
+      endpoint => new Session(endpoint, this.#credentialsFor(endpoint, credentials, own), this.#shared),
+    )
     return new EndpointRepository(reference, sessions, {
       retry: this.#options.retry ?? DEFAULT_RETRY,
       platform: this.#options.platform ?? nodePlatform(),
       log: this.#options.log,
-      openUrl: (url, headers, signal) => this.#openUrl(url, headers, signal),
+      openUrl: (url, headers, signal) => this.#openUrl(reference, url, headers, signal),
     })
   }
 
@@ -91,14 +105,21 @@ class RegistryClient implements Registry {
   }
 
   /** A credential goes to the host it names; one that names none goes to the registry itself, not to its mirrors. */
-  #credentialsFor(endpoint: Endpoint, given: Credentials | undefined): Credentials | undefined {
+  #credentialsFor(
+    endpoint: Endpoint,
+    given: Credentials | undefined,
+    own: NamespaceAuth | undefined,
+  ): FindCredentials {
     const fits =
       given !== undefined && (given.server === '' ? !endpoint.mirror : given.server === endpoint.host)
-    return fits ? given : this.#authFiles.find(endpoint)
+    if (fits) return async () => given
+    const sources = this.#credentials.sources(endpoint, this.#routes.registries(), own)
+    return signal => this.#credentials.first(sources, endpoint, signal)
   }
 
   /** A foreign layer: from a host that the image names, so without credentials and with verification. */
   async #openUrl(
+    reference: Reference,
     url: string,
     headers: Readonly<Record<string, string>>,
     signal: AbortSignal,
@@ -112,7 +133,12 @@ class RegistryClient implements Registry {
       purpose: 'get-foreign-blob',
       url: parsed,
       headers: { 'user-agent': userAgent, ...headers },
-      insecure: false,
+      access: {
+        insecure: false,
+        tls: NO_TLS_FILES,
+        connectTimeoutMs: undefined,
+        guard: { from: hostOf(new URL(`https://${reference.domain}`)) },
+      },
       signal,
     })
     if ([200, 206, 416].includes(response.status)) return response

@@ -81,15 +81,17 @@ function authFiles(t: TestContext, ...contents: readonly string[]) {
     writeFileSync(file, content)
     return file
   })
-  const warnings: unknown[] = []
-  const warn = (fields: unknown) => warnings.push(fields)
-  const found = new AuthFiles([...files, join(directory, 'absent.json')], { warn } as never)
-  const basic = (name: string) => {
+  const found = new AuthFiles([...files, join(directory, 'absent.json')])
+  const sources = (name: string) => {
     const [host = '', ...path] = name.split('/')
-    const header = found.find({ host, repository: path.join('/'), insecure: false, mirror: false })?.basic
+    return found.find({ host, repository: path.join('/') })
+  }
+  const basic = (name: string) => {
+    const source = sources(name)[0]
+    const header = source !== undefined && 'credentials' in source ? source.credentials.basic : undefined
     return header && Buffer.from(header.slice(6), 'base64').toString()
   }
-  return { basic, files, warnings }
+  return { basic, files, sources }
 }
 
 const entry = (text: string) => ({ auth: base64(text) })
@@ -148,7 +150,7 @@ test('a changed file is read again', t => {
   assert.equal(basic('quay.io/a'), 'a:b')
 })
 
-test('a broken file is named without its content, a helper is said once', t => {
+test('a broken file is named without its content', t => {
   const { basic, files } = authFiles(t, '{"auths": {"quay.io": {"auth": "geheim"')
   assert.throws(
     () => basic('quay.io/a'),
@@ -157,8 +159,37 @@ test('a broken file is named without its content, a helper is said once', t => {
       (error as Error).message === `${files[0]}: not valid JSON` &&
       !inspect(error).includes('geheim'),
   )
-  const helper = authFiles(t, JSON.stringify({ credsStore: 'pass', credHelpers: { 'x.io': 'ecr-login' } }))
-  assert.equal(helper.basic('x.io/a'), undefined)
-  assert.equal(helper.basic('x.io/a'), undefined)
-  assert.deepEqual(helper.warnings, [{ file: helper.files[0], helpers: ['pass', 'ecr-login'] }])
+  const array = authFiles(t, '[]')
+  assert.throws(() => array.basic('quay.io/a'), /expected an object with "auths"/)
+  for (const helper of ['"../../bin/sh"', '"a/b"', '""', '7', '" x"']) {
+    const wrong = authFiles(t, `{"credHelpers": {"quay.io": ${helper}}}`)
+    assert.throws(
+      () => wrong.basic('quay.io/a'),
+      /credHelpers\["quay\.io"\]: expected what follows "docker-cred/,
+    )
+  }
+})
+
+test('helpers come where their host does; what is in the file ends the search', t => {
+  const { sources, files } = authFiles(
+    t,
+    JSON.stringify({
+      auths: { 'quay.io/team': entry('team:1'), 'gcr.io': {} },
+      credHelpers: { 'quay.io': 'ecr-login', 'https://index.docker.io/v1/': 'hub' },
+      credsStore: 'pass',
+    }),
+    JSON.stringify({ auths: { 'gcr.io': entry('second:1') } }),
+  )
+  const shown = (name: string) =>
+    sources(name).map(source => ('helper' in source ? `${source.origin} → ${source.helper}` : source.origin))
+  const [first, second] = files
+  const store = `${first}: credsStore → pass`
+  const quay = `${first}: credHelpers["quay.io"] → ecr-login`
+  assert.deepEqual(shown('quay.io/team/app'), [`${first}: auths["quay.io/team"]`, quay, store])
+  assert.deepEqual(shown('quay.io/app'), [quay, store])
+  assert.deepEqual(shown('docker.io/library/x'), [
+    `${first}: credHelpers["https://index.docker.io/v1/"] → hub`,
+    store,
+  ])
+  assert.deepEqual(shown('gcr.io/x'), [store, `${second}: auths["gcr.io"]`])
 })

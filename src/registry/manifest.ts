@@ -61,13 +61,7 @@ type Json = Readonly<Record<string, unknown>>
  * @throws Error saying what is wrong with the document
  */
 export function parseManifest(bytes: Buffer, contentType: string): Manifest {
-  let document: unknown
-  try {
-    document = parseStrictJson(bytes)
-  } catch (error) {
-    throw new Error(`the manifest is not valid JSON: ${messageOf(error)}`)
-  }
-  if (!isObject(document)) throw new Error('the manifest is no JSON object')
+  const document = parseDocument(bytes)
   const mediaType = mediaTypeOf(document, contentType)
   if (document.schemaVersion !== 2) {
     throw new Error(`the manifest has schemaVersion ${shown(document.schemaVersion)}; expected 2`)
@@ -81,6 +75,44 @@ export function parseManifest(bytes: Buffer, contentType: string): Manifest {
   return isIndex
     ? { kind: 'index', mediaType, entries: entriesOf(document) }
     : { kind: 'image', mediaType, ...imageOf(document) }
+}
+
+/** A layer of something that is attached to an image: what it is, is for the reader to know. */
+export type Attachment = Descriptor & { readonly annotations: ReadonlyMap<string, string> }
+
+/**
+ * The layers of an OCI manifest that is no container image.
+ *
+ * @throws Error saying what is wrong with the document
+ */
+export function parseAttachments(bytes: Buffer): readonly Attachment[] {
+  const document = parseDocument(bytes)
+  if (document.schemaVersion !== 2 || 'manifests' in document)
+    throw new Error('expected an OCI image manifest')
+  return listOf(document.layers, 'layers', MAX_ENTRIES).map((value, index) => {
+    const field = `layers[${index}]`
+    return { ...descriptorOf(value, field), annotations: annotationsOf((value as Json).annotations, field) }
+  })
+}
+
+function annotationsOf(value: unknown, field: string): ReadonlyMap<string, string> {
+  if (value === undefined || value === null) return new Map()
+  const entries = isObject(value) ? Object.entries(value) : undefined
+  if (entries === undefined || entries.some(([, text]) => typeof text !== 'string')) {
+    throw new Error(`${field}.annotations: expected texts by name`)
+  }
+  return new Map(entries as Array<[string, string]>)
+}
+
+function parseDocument(bytes: Buffer): Json {
+  let document: unknown
+  try {
+    document = parseStrictJson(bytes)
+  } catch (error) {
+    throw new Error(`the manifest is not valid JSON: ${messageOf(error)}`)
+  }
+  if (!isObject(document)) throw new Error('the manifest is no JSON object')
+  return document
 }
 
 function mediaTypeOf(document: Json, contentType: string): string {

@@ -1,8 +1,5 @@
-import { parse, TomlError } from 'smol-toml'
-import { BerthError, messageOf } from '../base/errors.ts'
-import { nearest } from '../config/nearest.ts'
-import { lineOfKeys, pathKey } from '../config/toml-lines.ts'
 import { isDomain, parseName } from './reference.ts'
+import { isTable, type Place, type Table, TOP, TomlDocument } from './toml-document.ts'
 
 type PullFromMirror = 'all' | 'digest-only' | 'tag-only'
 export type ShortNameMode = 'enforcing' | 'permissive' | 'disabled'
@@ -12,44 +9,50 @@ type MirrorRule = {
   readonly location: string
   readonly insecure: boolean
   readonly pull: PullFromMirror
+  /** `file:line` */
+  readonly origin: string
 }
 
 export type RegistryRule = {
-  /** `host[:port][/path]` or `*.domain[/path]` */
+  /** `host[:port][/path][:tag|@digest]` or `*.domain[/path]` */
   readonly prefix: string
   /** What takes the prefix's place; '' leaves the name as it is. */
   readonly location: string
   readonly insecure: boolean
   readonly blocked: boolean
   readonly mirrors: readonly MirrorRule[]
-  readonly file: string
+  /** `file:line` */
+  readonly origin: string
 }
+
+/** A value with the `file:line` that says so. */
+export type Sourced<T> = { readonly value: T; readonly origin: string }
 
 /** One file of containers-registries.conf(5), version 2. undefined: the file doesn't say. */
 export type RegistriesFile = {
-  readonly searchRegistries: readonly string[] | undefined
+  readonly searchRegistries: Sourced<readonly string[]> | undefined
   readonly shortNameMode: ShortNameMode | undefined
+  /** Names of credential helpers in their order; AUTH_FILES_HELPER stands for the auth files. */
+  readonly credentialHelpers: Sourced<readonly string[]> | undefined
   readonly rules: readonly RegistryRule[]
   /** Repository by short name; '' takes back the alias of an earlier file. */
-  readonly aliases: ReadonlyMap<string, string>
+  readonly aliases: ReadonlyMap<string, Sourced<string>>
 }
 
-type Table = Readonly<Record<string, unknown>>
+/** The only credential helper that is no program. */
+export const AUTH_FILES_HELPER = 'containers-auth.json'
 
-/** A table of the document: how people find it, and its keys from the root. */
-type Place = { readonly label: string; readonly keys: readonly string[] }
-
-const TOP: Place = { label: '', keys: [] }
+/** What may follow `docker-credential-`. */
+export const HELPER_NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,100}$/
 
 const PULL_FROM_MIRROR: readonly PullFromMirror[] = ['all', 'digest-only', 'tag-only']
 const SHORT_NAME_MODES: readonly ShortNameMode[] = ['enforcing', 'permissive', 'disabled']
-/** The only credential helper that is no program: auth.json itself. */
-const AUTH_FILE_HELPER = 'containers-auth.json'
 
 const TOP_KEYS = [
   'unqualified-search-registries',
   'short-name-mode',
   'credential-helpers',
+  'additional-layer-store-auth-helper',
   'registry',
   'aliases',
 ]
@@ -58,195 +61,114 @@ const MIRROR_KEYS = ['location', 'insecure', 'pull-from-mirror']
 
 /** @throws BerthError unknown, with everything that is wrong with the file */
 export function parseRegistriesFile(file: string, source: string): RegistriesFile {
-  let document: Table
-  try {
-    document = parse(source)
-  } catch (error) {
-    const line = error instanceof TomlError ? `:${error.line}` : ''
-    throw new BerthError(
-      'unknown',
-      `${file}${line}: not valid TOML: ${messageOf(error).split('\n')[0]}`,
-      error,
-    )
-  }
-  const reader = new FileReader(file, source)
-  const result = reader.read(document)
-  if (reader.problems.length > 0) throw new BerthError('unknown', reader.problems.join('; '))
+  const document = new TomlDocument(file, source)
+  const result = readFile(document)
+  document.refuse()
   return result
 }
 
-class FileReader {
-  readonly problems: string[] = []
-  readonly #file: string
-  readonly #lines: ReadonlyMap<string, number>
-
-  constructor(file: string, source: string) {
-    this.#file = file
-    this.#lines = lineOfKeys(source)
+function readFile(document: TomlDocument): RegistriesFile {
+  const { root } = document
+  if (isTable(root.registries)) {
+    document.problem(TOP, 'registries', 'version 1 of the format is not supported; write [[registry]] tables')
+  } else {
+    document.known(root, TOP, TOP_KEYS)
   }
-
-  read(document: Table): RegistriesFile {
-    const old = document.registries
-    if (isTable(old)) {
-      this.#problem(TOP, 'registries', 'version 1 of the format is not supported; write [[registry]] tables')
-    } else {
-      this.#known(document, TOP, TOP_KEYS)
-    }
-    const helpers = this.#strings(document, TOP, 'credential-helpers') ?? []
-    const helper = helpers.find(name => name !== AUTH_FILE_HELPER)
-    if (helper !== undefined) {
-      this.#problem(
-        TOP,
-        'credential-helpers',
-        `${JSON.stringify(helper)}: credential helper programs are not supported`,
-      )
-    }
-    const searchRegistries = this.#strings(document, TOP, 'unqualified-search-registries')
-    for (const host of searchRegistries ?? []) {
-      if (!isDomain(host))
-        this.#problem(TOP, 'unqualified-search-registries', `${JSON.stringify(host)}: expected host[:port]`)
-    }
-    return {
-      searchRegistries,
-      shortNameMode: this.#choice(document, TOP, 'short-name-mode', SHORT_NAME_MODES),
-      rules: this.#tables(document, TOP, 'registry').map((table, index) => this.#rule(table, index)),
-      aliases: this.#aliases(document),
-    }
+  if ('additional-layer-store-auth-helper' in root) {
+    const what = 'additional layer stores are not supported; remove the key'
+    document.problem(TOP, 'additional-layer-store-auth-helper', what)
   }
-
-  #rule(table: Table, index: number): RegistryRule {
-    const place = { label: `registry ${nameOf(table, index)}`, keys: ['registry'] }
-    this.#known(table, place, REGISTRY_KEYS)
-    const location = this.#location(table, place)
-    const prefix = this.#text(table, place, 'prefix') || location
-    if (!isPrefix(prefix)) {
-      this.#problem(
-        place,
-        'prefix',
-        `expected host[:port][/path] or *.domain[/path], got ${JSON.stringify(prefix)}`,
-      )
-    } else if (location === '' && !prefix.startsWith('*.')) {
-      this.#problem(place, 'location', 'is missing; only a prefix "*.domain" does without')
-    }
-    const byDigest = this.#flag(table, place, 'mirror-by-digest-only')
-    const mirrors = this.#tables(table, place, 'mirror').map((mirror, at) => {
-      const below = { label: `${place.label} mirror ${at + 1}`, keys: [...place.keys, 'mirror'] }
-      return this.#mirror(mirror, below, byDigest)
-    })
-    return {
-      prefix,
-      location,
-      insecure: this.#flag(table, place, 'insecure'),
-      blocked: this.#flag(table, place, 'blocked'),
-      mirrors,
-      file: this.#file,
-    }
-  }
-
-  #mirror(table: Table, place: Place, byDigest: boolean): MirrorRule {
-    this.#known(table, place, MIRROR_KEYS)
-    const location = this.#location(table, place)
-    if (location === '') this.#problem(place, 'location', 'is missing')
-    const pull = this.#choice(table, place, 'pull-from-mirror', PULL_FROM_MIRROR)
-    if (pull !== undefined && byDigest) {
-      this.#problem(place, 'pull-from-mirror', 'cannot be set together with mirror-by-digest-only')
-    }
-    const insecure = this.#flag(table, place, 'insecure')
-    return { location, insecure, pull: pull ?? (byDigest ? 'digest-only' : 'all') }
-  }
-
-  #aliases(document: Table): ReadonlyMap<string, string> {
-    const aliases = new Map<string, string>()
-    const table = document.aliases ?? {}
-    if (!isTable(table)) {
-      this.#problem(TOP, 'aliases', `expected a table, got ${JSON.stringify(table)}`)
-      return aliases
-    }
-    for (const [name, target] of Object.entries(table)) {
-      if (typeof target === 'string' && (target === '' || isRepository(target))) {
-        aliases.set(name, target)
-      } else {
-        const expected = 'expected host/path without tag or digest, or ""'
-        this.#problem(
-          { label: 'aliases', keys: ['aliases'] },
-          name,
-          `${expected}, got ${JSON.stringify(target)}`,
-        )
-      }
-    }
-    return aliases
-  }
-
-  #known(table: Table, place: Place, keys: readonly string[]): void {
-    for (const key of Object.keys(table)) {
-      if (keys.includes(key)) continue
-      const like = nearest(key, keys)
-      const hint = like === undefined ? `expected one of ${keys.join(', ')}` : `did you mean "${like}"?`
-      this.#problem(place, key, `unknown key; ${hint}`)
-    }
-  }
-
-  #text(table: Table, place: Place, key: string): string {
-    const value = table[key] ?? ''
-    if (typeof value === 'string') return value
-    this.#problem(place, key, `expected a string, got ${JSON.stringify(value)}`)
-    return ''
-  }
-
-  #flag(table: Table, place: Place, key: string): boolean {
-    const value = table[key] ?? false
-    if (typeof value === 'boolean') return value
-    this.#problem(place, key, `expected true or false, got ${JSON.stringify(value)}`)
-    return false
-  }
-
-  #choice<T extends string>(table: Table, place: Place, key: string, choices: readonly T[]): T | undefined {
-    const value = table[key]
-    if (value === undefined) return undefined
-    const choice = choices.find(name => name === value)
-    if (choice === undefined) {
-      const expected = choices.map(name => `"${name}"`).join(', ')
-      this.#problem(place, key, `expected ${expected}, got ${JSON.stringify(value)}`)
-    }
-    return choice
-  }
-
-  #strings(table: Table, place: Place, key: string): readonly string[] | undefined {
-    const value = table[key]
-    if (value === undefined) return undefined
-    if (Array.isArray(value) && value.every(item => typeof item === 'string')) return value
-    this.#problem(place, key, `expected a list of strings, got ${JSON.stringify(value)}`)
-    return undefined
-  }
-
-  #tables(table: Table, place: Place, key: string): readonly Table[] {
-    const value = table[key] ?? []
-    if (Array.isArray(value) && value.every(isTable)) return value
-    this.#problem(place, key, `expected [[${[...place.keys, key].join('.')}]], got ${JSON.stringify(value)}`)
-    return []
-  }
-
-  #location(table: Table, place: Place): string {
-    const location = this.#text(table, place, 'location')
-    if (location !== '' && !isLocation(location)) {
-      const expected = 'expected host[:port][/path], without "https://" and without a tag'
-      this.#problem(place, 'location', `${expected}, got ${JSON.stringify(location)}`)
-    }
-    return location
-  }
-
-  #problem(place: Place, key: string, what: string): void {
-    // Of a key in several [[registry]] tables only the first line is known; there the label says which one is meant.
-    const line = this.#lines.get(pathKey([...place.keys, key]))
-    const where =
-      line === undefined || (place.keys[0] === 'registry' && !what.startsWith('unknown')) ? '' : `:${line}`
-    const name = place.label === '' ? key : `${place.label}: ${key}`
-    this.problems.push(`${this.#file}${where}: ${name}: ${what}`)
+  return {
+    searchRegistries: readSearch(document),
+    shortNameMode: document.choice(root, TOP, 'short-name-mode', SHORT_NAME_MODES),
+    credentialHelpers: readHelpers(document),
+    rules: document.tables(root, TOP, 'registry').map((table, index) => readRule(document, table, index)),
+    aliases: readAliases(document),
   }
 }
 
-function isTable(value: unknown): value is Table {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) && !(value instanceof Date)
+function readSearch(document: TomlDocument): Sourced<readonly string[]> | undefined {
+  const key = 'unqualified-search-registries'
+  const value = document.strings(document.root, TOP, key)
+  for (const host of value ?? []) {
+    if (!isDomain(host)) document.problem(TOP, key, `${JSON.stringify(host)}: expected host[:port]`)
+  }
+  return value && { value, origin: document.where(TOP, key) }
+}
+
+function readHelpers(document: TomlDocument): Sourced<readonly string[]> | undefined {
+  const key = 'credential-helpers'
+  const value = document.strings(document.root, TOP, key)
+  const wrong = value?.find(name => !HELPER_NAME.test(name))
+  if (wrong !== undefined) {
+    const expected = `expected what follows "docker-credential-" in a program's name, or "${AUTH_FILES_HELPER}"`
+    document.problem(TOP, key, `${JSON.stringify(wrong)}: ${expected}`)
+  }
+  return value && { value, origin: document.where(TOP, key) }
+}
+
+function readRule(document: TomlDocument, table: Table, index: number): RegistryRule {
+  const place = { label: `registry ${nameOf(table, index)}`, keys: ['registry', String(index)] }
+  document.known(table, place, REGISTRY_KEYS)
+  const location = readLocation(document, table, place)
+  const prefix = document.text(table, place, 'prefix') || location
+  if (!isPrefix(prefix)) {
+    const expected = 'expected host[:port][/path][:tag|@digest] or *.domain[/path]'
+    document.problem(place, 'prefix', `${expected}, got ${JSON.stringify(prefix)}`)
+  } else if (location === '' && !prefix.startsWith('*.')) {
+    document.problem(place, 'location', 'is missing; only a prefix "*.domain" does without')
+  }
+  const byDigest = document.flag(table, place, 'mirror-by-digest-only')
+  const mirrors = document.tables(table, place, 'mirror').map((mirror, at) => {
+    const below = { label: `${place.label} mirror ${at + 1}`, keys: [...place.keys, 'mirror', String(at)] }
+    return readMirror(document, mirror, below, byDigest)
+  })
+  return {
+    prefix,
+    location,
+    insecure: document.flag(table, place, 'insecure'),
+    blocked: document.flag(table, place, 'blocked'),
+    mirrors,
+    origin: document.where(place),
+  }
+}
+
+function readMirror(document: TomlDocument, table: Table, place: Place, byDigest: boolean): MirrorRule {
+  document.known(table, place, MIRROR_KEYS)
+  const location = readLocation(document, table, place)
+  if (location === '') document.problem(place, 'location', 'is missing')
+  const pull = document.choice(table, place, 'pull-from-mirror', PULL_FROM_MIRROR)
+  if (pull !== undefined && byDigest) {
+    document.problem(place, 'pull-from-mirror', 'cannot be set together with mirror-by-digest-only')
+  }
+  const insecure = document.flag(table, place, 'insecure')
+  const origin = document.where(place)
+  return { location, insecure, pull: pull ?? (byDigest ? 'digest-only' : 'all'), origin }
+}
+
+function readAliases(document: TomlDocument): ReadonlyMap<string, Sourced<string>> {
+  const place = { label: 'aliases', keys: ['aliases'] }
+  const aliases = new Map<string, Sourced<string>>()
+  for (const [name, target] of Object.entries(document.table(document.root, TOP, 'aliases') ?? {})) {
+    if (!isShortName(name)) {
+      document.problem(place, name, 'expected a name without registry, tag and digest')
+    } else if (typeof target === 'string' && (target === '' || isRepository(target))) {
+      aliases.set(name, { value: target, origin: document.where(place, name) })
+    } else {
+      const expected = 'expected host/path without tag or digest, or ""'
+      document.problem(place, name, `${expected}, got ${JSON.stringify(target)}`)
+    }
+  }
+  return aliases
+}
+
+function readLocation(document: TomlDocument, table: Table, place: Place): string {
+  const location = document.text(table, place, 'location')
+  if (location !== '' && !isLocation(location)) {
+    const expected = 'expected host[:port][/path], without "https://" and without a tag'
+    document.problem(place, 'location', `${expected}, got ${JSON.stringify(location)}`)
+  }
+  return location
 }
 
 function nameOf(table: Table, index: number): string {
@@ -255,24 +177,31 @@ function nameOf(table: Table, index: number): string {
 }
 
 function isPrefix(text: string): boolean {
-  return isLocation(text.startsWith('*.') ? text.slice(2) : text)
+  if (text.startsWith('*.')) return isLocation(text.slice(2))
+  return isLocation(text) || parsed(text)?.domain !== undefined
 }
 
 function isLocation(text: string): boolean {
   const slash = text.indexOf('/')
   if (slash < 0) return isDomain(text)
-  return isDomain(text.slice(0, slash)) && isPath(text.slice(slash + 1))
-}
-
-function isPath(text: string): boolean {
-  try {
-    // Below a host that is one for certain, so that the first component is not taken for a registry.
-    return parseName(`localhost/${text}`).path === text
-  } catch {
-    return false
-  }
+  // Below a host that is one for certain, so that the first component is not taken for a registry.
+  const path = text.slice(slash + 1)
+  return isDomain(text.slice(0, slash)) && parsed(`localhost/${path}`)?.path === path
 }
 
 function isRepository(text: string): boolean {
   return text.includes('/') && isLocation(text)
+}
+
+function isShortName(text: string): boolean {
+  const name = parsed(text)
+  return name !== undefined && name.domain === undefined && name.path === text
+}
+
+function parsed(text: string): ReturnType<typeof parseName> | undefined {
+  try {
+    return parseName(text)
+  } catch {
+    return undefined
+  }
 }

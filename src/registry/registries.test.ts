@@ -23,7 +23,11 @@ function configured(t: TestContext, main: string, dropIns: Record<string, string
       .current()
       .endpoints(parseReference(text))
       .map(e => `${e.host}/${e.repository}${e.insecure ? ' +insecure' : ''}${e.mirror ? ' (mirror)' : ''}`)
-  const candidates = (text: string) => watched.current().candidates(text).map(String)
+  const candidates = (text: string) =>
+    watched
+      .current()
+      .meanings(text)
+      .map(({ reference }) => `${reference}`)
   return { file, directory, endpoints, candidates }
 }
 
@@ -108,12 +112,30 @@ test('mirrors come first, in their order, for the kinds of reference they are me
   assert.deepEqual(endpoints(`quay.io/a@${DIGEST}`), ['mirror.example.com/a (mirror)', 'quay.io/a'])
 })
 
-test('a blocked registry is refused, naming the file', t => {
-  const { endpoints, file } = configured(t, '[[registry]]\nlocation = "bad.example.com"\nblocked = true')
+test('a blocked registry is refused, naming file and line', t => {
+  const { endpoints, file } = configured(t, '\n[[registry]]\nlocation = "bad.example.com"\nblocked = true')
   assert.throws(() => endpoints('bad.example.com/x'), {
     code: 'unknown',
-    message: new RegExp(`blocked by ${file}`),
+    message: new RegExp(`blocked by ${file}:2$`),
   })
+})
+
+test('a prefix may be a single tag or digest', t => {
+  const { endpoints } = configured(
+    t,
+    `
+    [[registry]]
+    prefix = "example.com/app:bad"
+    location = "example.com/app"
+    blocked = true
+    [[registry]]
+    prefix = "example.com/app@${DIGEST}"
+    location = "old.example.com/app"
+    `,
+  )
+  assert.throws(() => endpoints('example.com/app:bad'), /registry example\.com\/app:bad is blocked/)
+  assert.deepEqual(endpoints('example.com/app:badly'), ['example.com/app'])
+  assert.deepEqual(endpoints(`example.com/app@${DIGEST}`), ['old.example.com/app'])
 })
 
 test('short names: alias, then the search list, as the mode says', t => {
@@ -179,7 +201,17 @@ test('what is wrong with a file is said with file, line and the nearest key', t 
       /cannot be set together/,
     ],
     ['[aliases]\nx = "quay.io/x:1"', /:2: aliases: x: expected host\/path without tag/],
-    ['credential-helpers = ["ecr-login"]', /"ecr-login": credential helper programs are not supported/],
+    [
+      'credential-helpers = ["../x"]',
+      /:1: credential-helpers: "\.\.\/x": expected what follows "docker-credential-"/,
+    ],
+    ['additional-layer-store-auth-helper = "x"', /additional layer stores are not supported/],
+    ['[aliases]\n"quay.io/x" = "quay.io/y"', /:2: aliases: quay\.io\/x: expected a name without registry/],
+    ['[aliases]\n"x:1" = "quay.io/y"', /:2: aliases: x:1: expected a name without registry, tag and digest/],
+    [
+      '[[registry]]\nlocation="a"\n[[registry]]\nlocation="b"\ninsecure=1\n[[registry.mirror]]\nlocation="c:0"',
+      /conf:7: registry "b" mirror 1: location: expected host.*conf:5: registry "b": insecure: expected true/,
+    ],
     ['a = [', /registries\.conf:1: not valid TOML/],
   ]
   for (const [source, message] of cases) {

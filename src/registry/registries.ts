@@ -1,20 +1,16 @@
-import { BlockList, isIP } from 'node:net'
 import { BerthError } from '../base/errors.ts'
+import { type Endpoint, plainEndpoint } from './endpoint.ts'
 import { filesIn, readText } from './read-text.ts'
 import { DEFAULT_DOMAIN, parseName, type Reference, referenceAt } from './reference.ts'
-import { parseRegistriesFile, type RegistryRule, type ShortNameMode } from './registries-file.ts'
+import {
+  AUTH_FILES_HELPER,
+  parseRegistriesFile,
+  type RegistryRule,
+  type ShortNameMode,
+  type Sourced,
+} from './registries-file.ts'
+import { hostOf, isLoopback } from './transport/addresses.ts'
 import { WatchedFiles } from './watched-files.ts'
-
-/** One place to ask for a repository. */
-export type Endpoint = {
-  /** `host[:port]` as configured: what credentials and certificates are filed under. */
-  readonly host: string
-  /** The repository's path on that host. */
-  readonly repository: string
-  /** Plain http and unverified certificates are allowed. */
-  readonly insecure: boolean
-  readonly mirror: boolean
-}
 
 export type RegistriesOptions = {
   /** registries.conf; need not exist. */
@@ -33,12 +29,18 @@ export function watchRegistries(options: RegistriesOptions): WatchedFiles<Regist
   )
 }
 
+/** A reference that a name may mean, and what says so. */
+export type Meaning = { readonly reference: Reference; readonly origin: string }
+
+const NOT_CONFIGURED = 'not configured'
+
 /** Which endpoints serve a reference, and what a short name stands for: containers-registries.conf(5). */
 export class Registries {
   readonly #rules = new Map<string, RegistryRule>()
-  readonly #aliases = new Map<string, string>()
+  readonly #aliases = new Map<string, Sourced<string>>()
   readonly #insecure: readonly string[]
-  #search: readonly string[] = []
+  #search: Sourced<readonly string[]> = { value: [], origin: NOT_CONFIGURED }
+  #helpers: Sourced<readonly string[]> = { value: [AUTH_FILES_HELPER], origin: NOT_CONFIGURED }
   #shortNameMode: ShortNameMode = 'permissive'
 
   /** Later files override: lists and modes as a whole, tables with the same prefix, single aliases. */
@@ -49,10 +51,16 @@ export class Registries {
       if (source === undefined) continue
       const content = parseRegistriesFile(file, source)
       this.#search = content.searchRegistries ?? this.#search
+      this.#helpers = content.credentialHelpers ?? this.#helpers
       this.#shortNameMode = content.shortNameMode ?? this.#shortNameMode
       for (const rule of content.rules) this.#rules.set(rule.prefix, rule)
       for (const [name, target] of content.aliases) this.#aliases.set(name, target)
     }
+  }
+
+  /** Where credentials are looked for, in this order. */
+  get credentialHelpers(): Sourced<readonly string[]> {
+    return this.#helpers
   }
 
   /**
@@ -60,23 +68,33 @@ export class Registries {
    *
    * @throws BerthError invalid for what is no reference, or is ambiguous in mode `enforcing`
    */
-  candidates(text: string): readonly Reference[] {
+  meanings(text: string): readonly Meaning[] {
     const { domain, path, version } = parseName(text)
-    if (domain !== undefined) return [referenceAt(domain, path, version, text)]
+    const on = (host: string, origin: string, repository = path) => ({
+      reference: referenceAt(host, repository, version, text),
+      origin,
+    })
+    if (domain !== undefined) return [on(domain, 'the name itself')]
     const alias = this.#aliases.get(path)
-    if (alias) {
-      const target = parseName(alias)
-      return [referenceAt(target.domain ?? DEFAULT_DOMAIN, target.path, version, text)]
+    if (alias?.value) {
+      const target = parseName(alias.value)
+      return [on(target.domain ?? DEFAULT_DOMAIN, `${alias.origin} (alias)`, target.path)]
     }
-    if (this.#search.length === 0) return [referenceAt(DEFAULT_DOMAIN, path, version, text)]
-    if (this.#search.length > 1 && this.#shortNameMode === 'enforcing') {
-      const names = this.#search.map(host => `${host}/${path}`).join(', ')
+    const { value: search, origin } = this.#search
+    if (search.length === 0) return [on(DEFAULT_DOMAIN, 'the default for short names')]
+    if (search.length > 1 && this.#shortNameMode === 'enforcing') {
+      const names = search.map(host => `${host}/${path}`).join(', ')
       throw new BerthError(
         'invalid',
         `image name ${JSON.stringify(text)} is short and may mean ${names}: name the registry, or add an alias to registries.conf`,
       )
     }
-    return this.#search.map(host => referenceAt(host, path, version, text))
+    return search.map(host => on(host, `${origin} (unqualified-search-registries)`))
+  }
+
+  /** The `[[registry]]` table that decides about the reference, if there is one. */
+  ruleFor(reference: Reference): RegistryRule | undefined {
+    return this.#match(`${reference}`)?.rule
   }
 
   /**
@@ -85,20 +103,26 @@ export class Registries {
    * @throws BerthError unknown if the registry is blocked
    */
   endpoints(reference: Reference): readonly Endpoint[] {
-    const match = this.#match(reference.name)
-    if (match === undefined) return [this.#endpoint(reference.name, false, false)]
+    const match = this.#match(`${reference}`)
+    if (match === undefined) return [this.itself(reference)]
     const { rule, length } = match
     if (rule.blocked) {
-      throw new BerthError('unknown', `${reference}: registry ${rule.prefix} is blocked by ${rule.file}`)
+      throw new BerthError('unknown', `${reference}: registry ${rule.prefix} is blocked by ${rule.origin}`)
     }
     const rest = reference.name.slice(length)
     const unused = reference.digest === undefined ? 'digest-only' : 'tag-only'
+    const location = rule.location === '' ? reference.name : rule.location + rest
     return [
       ...rule.mirrors
         .filter(mirror => mirror.pull !== unused)
-        .map(mirror => this.#endpoint(mirror.location + rest, mirror.insecure, true)),
-      this.#endpoint(rule.location === '' ? reference.name : rule.location + rest, rule.insecure, false),
+        .map(mirror => this.#endpoint(mirror.location + rest, mirror.insecure, true, mirror.origin)),
+      this.#endpoint(location, rule.insecure, false, rule.origin),
     ]
+  }
+
+  /** The registry that the reference names, as nobody says otherwise. */
+  itself(reference: Reference): Endpoint {
+    return this.#endpoint(reference.name, false, false, NOT_CONFIGURED)
   }
 
   /** The rule that covers most of the name; of equals, one without `*`, then the longer one. */
@@ -111,20 +135,22 @@ export class Registries {
     return best
   }
 
-  #endpoint(name: string, insecure: boolean, mirror: boolean): Endpoint {
+  #endpoint(name: string, insecure: boolean, mirror: boolean, origin: string): Endpoint {
     const slash = name.indexOf('/')
-    if (slash < 0)
+    if (slash < 0) {
       throw new BerthError(
         'unknown',
-        `registries.conf leads to ${JSON.stringify(name)}, which names no repository`,
+        `${origin}: leads to ${JSON.stringify(name)}, which names no repository`,
       )
+    }
     const host = name.slice(0, slash)
-    return {
+    return plainEndpoint({
       host,
       repository: name.slice(slash + 1),
-      insecure: insecure || this.#insecure.includes(host) || isLoopback(host),
+      insecure: insecure || this.#insecure.includes(host) || isOnNode(host),
       mirror,
-    }
+      origin,
+    })
   }
 }
 
@@ -136,7 +162,7 @@ function isCloser(a: Match, b: Match): boolean {
   return wildcards > 0 || (wildcards === 0 && a.rule.prefix.length > b.rule.prefix.length)
 }
 
-/** How many characters of `name` the prefix stands for; 0 is no match. It ends at a port or a path component. */
+/** How many characters of `name` the prefix stands for; 0 is no match. It ends where a part of the name does. */
 function matchedLength(name: string, prefix: string): number {
   if (!prefix.startsWith('*.'))
     return isBoundary(name, prefix.length) && name.startsWith(prefix) ? prefix.length : 0
@@ -147,17 +173,11 @@ function matchedLength(name: string, prefix: string): number {
 }
 
 function isBoundary(name: string, at: number): boolean {
-  return at === name.length || name[at] === '/' || name[at] === ':'
+  return at === name.length || '/:@'.includes(name[at]!)
 }
 
-const LOOPBACK = new BlockList()
-LOOPBACK.addSubnet('127.0.0.0', 8, 'ipv4')
-LOOPBACK.addAddress('::1', 'ipv6')
-
 /** What never leaves the node needs no TLS, as with Docker. */
-function isLoopback(host: string): boolean {
-  const name = URL.parse(`http://${host}`)?.hostname.replace(/^\[|\]$/g, '') ?? ''
-  const family = isIP(name)
-  if (family === 0) return name === 'localhost'
-  return LOOPBACK.check(name, family === 6 ? 'ipv6' : 'ipv4')
+function isOnNode(host: string): boolean {
+  const url = URL.parse(`http://${host}`)
+  return url !== null && isLoopback(hostOf(url))
 }

@@ -15,8 +15,16 @@ export type ResolvedManifest = {
   readonly layers: readonly Descriptor[]
 }
 
+/** A signature as cosign attaches it to an image: unverified. */
+export type AttachedSignature = {
+  /** The document that was signed. */
+  readonly payload: Buffer
+  /** base64 */
+  readonly signature: string
+}
+
 /**
- * One pull's view of a repository: the endpoints of registries.conf in order, each with its own authentication. An
+ * One pull's view of a repository: its endpoints in order, each with its own authentication. An
  * endpoint that fails is left for the next; the final error names every one with its cause.
  */
 export interface Repository {
@@ -27,6 +35,13 @@ export interface Repository {
    * `cancelled`
    */
   resolve(signal: AbortSignal): Promise<ResolvedManifest>
+  /**
+   * What is attached to a manifest as its cosign signatures (tag `sha256-<hex>.sig`), from the endpoint that had the
+   * manifest or one behind it. None if no endpoint has any.
+   *
+   * @throws BerthError like `resolve`, if an endpoint might have some but did not answer, or answered nonsense
+   */
+  signatures(manifest: Digest, signal: AbortSignal): Promise<readonly AttachedSignature[]>
   /** A small blob (the configuration), verified against size and digest. */
   readBlob(descriptor: Descriptor, maxBytes: number, signal: AbortSignal): Promise<Buffer>
   /**
@@ -46,10 +61,11 @@ export interface Registry {
   candidates(name: string): readonly Reference[]
 
   /**
-   * @param credentials of the request; without them, or for hosts they don't name, the node's auth files are asked
-   * @throws BerthError unknown if registries.conf or an auth file cannot be understood, or blocks the registry
+   * @param credentials of the request; without them, or for hosts they don't name, the node's own are looked for
+   * @param namespace of the pod that the image is for, '' if it is for none; it may have an auth file for this pull
+   * @throws BerthError unknown if a configuration or auth file cannot be understood, or blocks the registry
    */
-  repository(reference: Reference, credentials: Credentials | undefined): Repository
+  repository(reference: Reference, credentials: Credentials | undefined, namespace?: string): Repository
 
   /** Breaks off what is running. */
   close(): Promise<void>

@@ -1,13 +1,14 @@
 import { createHash } from 'node:crypto'
 import type { Readable } from 'node:stream'
 import { type Digest, digestFromHex, isDigest } from '../base/digest.ts'
-import { BerthError, messageOf } from '../base/errors.ts'
+import { BerthError, isCode, messageOf } from '../base/errors.ts'
 import type { Log } from '../observe/log.ts'
 import { type BlobSource, download } from './download.ts'
 import { type Descriptor, MANIFEST_TYPES, type Manifest, parseManifest } from './manifest.ts'
 import { choosePlatform, type Platform, platformName } from './platform.ts'
 import type { Reference } from './reference.ts'
-import type { Repository, ResolvedManifest } from './registry.ts'
+import type { AttachedSignature, Repository, ResolvedManifest } from './registry.ts'
+import { readSignatures } from './signatures.ts'
 import { allFailed, Failure, publicUrl } from './transport/failure.ts'
 import { aborted } from './transport/http.ts'
 import { type RetryPolicy, withRetries } from './transport/retry.ts'
@@ -34,31 +35,43 @@ type Document = { readonly digest: Digest; readonly bytes: Buffer; readonly mani
 
 export class EndpointRepository implements Repository {
   readonly #reference: Reference
-  readonly #sessions: readonly Session[]
   readonly #options: RepositoryOptions
-  /** Endpoints before the one that had the manifest are not asked for its blobs. */
-  #first = 0
+  /** Who may be asked for the manifest. */
+  readonly #resolvers: readonly Session[]
+  /** Who may be asked for blobs. An endpoint that did not have the manifest is not. */
+  #sources: readonly Session[]
 
   constructor(reference: Reference, sessions: readonly Session[], options: RepositoryOptions) {
     this.#reference = reference
-    this.#sessions = sessions
     this.#options = options
+    this.#sources = sessions.filter(({ endpoint }) => endpoint.pulls)
+    this.#resolvers =
+      reference.digest === undefined ? sessions.filter(({ endpoint }) => endpoint.resolves) : this.#sources
   }
 
   async resolve(signal: AbortSignal): Promise<ResolvedManifest> {
-    const failures: Failure[] = []
-    for (const [index, session] of this.#sessions.entries()) {
-      try {
-        const resolved = await this.#resolveAt(session, this.#retryFor(index), signal)
-        this.#first = index
-        return resolved
-      } catch (error) {
-        if (!(error instanceof Failure)) throw aborted(signal) ?? error
-        failures.push(error)
-        this.#noteFailure(session, error)
-      }
+    const { value, failed } = await this.#firstOf(
+      this.#resolvers,
+      `${this.#reference}`,
+      signal,
+      (session, retry) => this.#resolveAt(session, retry, signal),
+    )
+    this.#sources = this.#sources.filter(session => !failed.includes(session))
+    if (this.#sources.length === 0) throw nobody(`${this.#reference}`, 'pull')
+    return value
+  }
+
+  async signatures(manifest: Digest, signal: AbortSignal): Promise<readonly AttachedSignature[]> {
+    const what = `${this.#reference}: signatures of ${manifest}`
+    try {
+      const { value } = await this.#firstOf(this.#sources, what, signal, (session, retry) =>
+        readSignatures(session, manifest, retry, signal),
+      )
+      return value
+    } catch (error) {
+      if (isCode(error, 'not-found')) return []
+      throw error
     }
-    throw allFailed(`${this.#reference}`, failures)
   }
 
   async readBlob(descriptor: Descriptor, maxBytes: number, signal: AbortSignal): Promise<Buffer> {
@@ -80,7 +93,7 @@ export class EndpointRepository implements Repository {
     onBytes?: (total: number) => void,
   ): Promise<Readable> {
     const path = `blobs/${descriptor.digest}`
-    const sources: BlobSource[] = this.#sessions.slice(this.#first).map(session => ({
+    const sources: BlobSource[] = this.#sources.map(session => ({
       open: (headers, inner) => session.get('get-blob', path, headers, [200, 206, 416], inner),
     }))
     for (const url of descriptor.urls ?? []) {
@@ -103,9 +116,29 @@ export class EndpointRepository implements Repository {
     else this.#options.log?.warn(fields, 'a registry endpoint failed')
   }
 
-  /** Only the last endpoint is worth waiting for: before it, the next one is the better second try. */
-  #retryFor(index: number): RetryPolicy {
-    return index === this.#sessions.length - 1 ? this.#options.retry : { ...this.#options.retry, tries: 1 }
+  /** What the first endpoint gives that does not fail. */
+  async #firstOf<T>(
+    sessions: readonly Session[],
+    what: string,
+    signal: AbortSignal,
+    ask: (session: Session, retry: RetryPolicy) => Promise<T>,
+  ): Promise<{ readonly value: T; readonly failed: readonly Session[] }> {
+    if (sessions.length === 0) throw nobody(what, 'resolve')
+    const { retry } = this.#options
+    const failures: Failure[] = []
+    for (const [index, session] of sessions.entries()) {
+      // Only the last endpoint is worth waiting for: before it, the next one is the better second try.
+      const isLast = index === sessions.length - 1
+      try {
+        const value = await ask(session, isLast ? retry : { ...retry, tries: 1 })
+        return { value, failed: sessions.slice(0, index) }
+      } catch (error) {
+        if (!(error instanceof Failure)) throw aborted(signal) ?? error
+        failures.push(error)
+        this.#noteFailure(session, error)
+      }
+    }
+    throw allFailed(what, failures)
   }
 
   async #resolveAt(session: Session, retry: RetryPolicy, signal: AbortSignal): Promise<ResolvedManifest> {
@@ -185,6 +218,10 @@ export class EndpointRepository implements Repository {
       }
     })
   }
+}
+
+function nobody(what: string, capability: string): BerthError {
+  return new BerthError('unknown', `${what}: hosts.toml gives no host the capability "${capability}"`)
 }
 
 function sha256(bytes: Buffer): Digest {

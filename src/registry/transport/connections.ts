@@ -1,4 +1,6 @@
 import { Agent, type buildConnector, type Dispatcher, ProxyAgent } from 'undici'
+import type { EndpointTls } from '../endpoint.ts'
+import { guardedLookup } from './addresses.ts'
 import { type ProxySettings, proxyFor } from './proxy.ts'
 import { TlsContexts } from './tls.ts'
 
@@ -10,13 +12,24 @@ export type ConnectionOptions = {
   readonly progressTimeoutMs: number
 }
 
+/** How a host may be reached. */
+export type Access = {
+  /** Certificates are not verified. */
+  readonly insecure: boolean
+  readonly tls: EndpointTls
+  /** undefined: the client's. */
+  readonly connectTimeoutMs: number | undefined
+  /** The host was not configured but named by the host `from`: see `forbiddenAddress`. */
+  readonly guard: { readonly from: string } | undefined
+}
+
 /** Three lost SYN packets (1 + 2 + 4 s) are survived; a dead mirror costs no more than this. */
 export const DEFAULT_CONNECT_TIMEOUT_MS = 10_000
 
 /** Enough for every layer of some large pulls at once; beyond it requests queue. */
 const MAX_CONNECTIONS_PER_ORIGIN = 32
 
-/** Distinct combinations of certificates, verification and proxy; the longest unused goes. */
+/** Distinct combinations of certificates, verification, time limit, guard and proxy; the longest unused goes. */
 const MAX_POOLS = 64
 
 /** Keep-alive connections, one pool per way of securing them. */
@@ -31,16 +44,20 @@ export class Connections {
   }
 
   /** @throws BerthError unknown for certificate files that cannot be used */
-  for(url: URL, insecure: boolean): Dispatcher {
+  for(url: URL, access: Access): Dispatcher {
+    const { insecure, guard } = access
+    const timeout = access.connectTimeoutMs ?? this.#options.connectTimeoutMs
     const proxy = proxyFor(url, this.#options.proxy)
-    const tls = url.protocol === 'https:' ? this.#tls.for(url) : undefined
-    const key = JSON.stringify([tls?.id, insecure, proxy])
+    const tls = url.protocol === 'https:' ? this.#tls.for(url, access.tls) : undefined
+    const key = JSON.stringify([tls?.id, insecure, proxy, timeout, guard?.from])
     const known = this.#pools.get(key)
     this.#pools.delete(key)
     const pool =
       known ??
       this.#open(proxy, {
-        timeout: this.#options.connectTimeoutMs,
+        timeout,
+        // Behind a proxy the name is the proxy's to look up.
+        ...(guard === undefined || proxy !== undefined ? {} : { lookup: guardedLookup(guard.from) }),
         ...(tls === undefined ? {} : { secureContext: tls.context, rejectUnauthorized: !insecure }),
       })
     this.#pools.set(key, pool)
@@ -66,7 +83,7 @@ export class Connections {
     return new ProxyAgent({
       ...common,
       uri: proxy,
-      connectTimeout: this.#options.connectTimeoutMs,
+      connectTimeout: connect.timeout ?? this.#options.connectTimeoutMs,
       requestTls: connect,
     })
   }

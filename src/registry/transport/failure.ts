@@ -1,4 +1,5 @@
 import { BerthError, errnoOf } from '../../base/errors.ts'
+import { FORBIDDEN_ADDRESS } from './addresses.ts'
 
 /**
  * Why one endpoint didn't give what it was asked for:
@@ -72,6 +73,8 @@ export function transportFailure(url: URL, error: unknown): Failure {
       cause: error,
     })
   }
+  if (code === FORBIDDEN_ADDRESS)
+    return new Failure('refused', `${where}: ${reasonOf(error)}`, { cause: error })
   const isTls = code.startsWith('ERR_SSL_') || code === 'EPROTO' || /before secure TLS/.test(reasonOf(error))
   const unreached = isTls || CONNECT_CODES.has(code) ? url.origin : undefined
   return new Failure('unavailable', `${where}: ${reasonOf(error)}`, { cause: error, unreached })

@@ -1,7 +1,8 @@
 import { type Dispatcher, request } from 'undici'
 import { effect } from '../../base/effects.ts'
 import { BerthError } from '../../base/errors.ts'
-import type { Connections } from './connections.ts'
+import { forbiddenAddress, hostOf } from './addresses.ts'
+import type { Access, Connections } from './connections.ts'
 import { Failure, type FailureKind, foreignText, publicUrl, transportFailure } from './failure.ts'
 import { parseRetryAfter } from './retry.ts'
 
@@ -13,9 +14,10 @@ export type HttpRequest = {
   readonly headers: Readonly<Record<string, string>>
   /** Sent to this origin only. */
   readonly authorization?: string | undefined
+  /** Sent to this origin only: hosts.toml may hold secrets in them. */
+  readonly ownHeaders?: Readonly<Record<string, string>>
   readonly body?: string
-  /** Certificates are not verified. */
-  readonly insecure: boolean
+  readonly access: Access
   readonly signal: AbortSignal
 }
 
@@ -105,16 +107,17 @@ export class HttpResponse {
 
 /**
  * One request with its redirects, followed here and not by the client library so that it is plain which headers go
- * where: the authorization stays with the scheme, host and port it was meant for.
+ * where: authorization, headers of hosts.toml and client certificates stay with the scheme, host and port that they
+ * were meant for.
  *
  * @throws Failure, or BerthError cancelled
  */
 export async function send(connections: Connections, original: HttpRequest): Promise<HttpResponse> {
-  let url = original.url
-  let authorization = original.authorization
+  let ask = original
   let direct = true
   for (let hop = 0; ; hop++) {
-    const response = await sendOnce(connections, { ...original, url, authorization }, direct)
+    const { url } = ask
+    const response = await sendOnce(connections, ask, direct)
     if (!REDIRECTS.has(response.status)) return response
     await response.discard()
     if (hop === MAX_REDIRECTS)
@@ -126,26 +129,36 @@ export async function send(connections: Connections, original: HttpRequest): Pro
         `${publicUrl(url)}: redirected to ${publicUrl(next)}; a secret is not sent on`,
       )
     }
-    if (next.origin !== url.origin) {
-      direct = false
-      authorization = undefined
-    }
-    url = next
+    if (next.origin !== url.origin) direct = false
+    ask = next.origin === url.origin ? { ...ask, url: next } : elsewhere(ask, next, original.url)
   }
 }
 
+/** The request as another origin gets it: without secrets, and to no address that is none of a registry's business. */
+function elsewhere(ask: HttpRequest, url: URL, original: URL): HttpRequest {
+  const { authorization: _authorization, ownHeaders: _ownHeaders, ...rest } = ask
+  return { ...rest, url, access: foreignAccess(ask.access, url, original) }
+}
+
+/** How a host is reached that `origin` named, in a redirect or as its token server. */
+export function foreignAccess(access: Access, url: URL, origin: URL): Access {
+  const guard = url.hostname === origin.hostname ? access.guard : { from: hostOf(origin) }
+  return { ...access, tls: { ca: access.tls.ca, client: [] }, guard }
+}
+
 async function sendOnce(connections: Connections, ask: HttpRequest, direct: boolean): Promise<HttpResponse> {
+  const { guard } = ask.access
+  const why = guard === undefined ? undefined : forbiddenAddress(hostOf(ask.url), guard.from)
+  if (why !== undefined) throw new Failure('refused', `${publicUrl(ask.url)}: ${why}`)
+  const own = ask.authorization === undefined ? {} : { authorization: ask.authorization }
   try {
     const data = await effect('registry', ask.purpose, publicUrl(ask.url), () =>
       request(ask.url, {
         method: ask.method ?? 'GET',
-        headers:
-          ask.authorization === undefined
-            ? ask.headers
-            : { ...ask.headers, authorization: ask.authorization },
+        headers: { ...ask.headers, ...ask.ownHeaders, ...own },
         body: ask.body ?? null,
         signal: ask.signal,
-        dispatcher: connections.for(ask.url, ask.insecure),
+        dispatcher: connections.for(ask.url, ask.access),
       }),
     )
     return new HttpResponse(data, ask.url, direct, ask.signal)

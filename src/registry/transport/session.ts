@@ -1,6 +1,6 @@
 import type { Credentials } from '../credentials.ts'
+import type { Endpoint } from '../endpoint.ts'
 import { DEFAULT_DOMAIN } from '../reference.ts'
-import type { Endpoint } from '../registries.ts'
 import { parseChallenges } from './challenge.ts'
 import type { Connections } from './connections.ts'
 import { Failure } from './failure.ts'
@@ -22,20 +22,24 @@ export type Shared = {
   readonly schemes: Map<string, string>
 }
 
+export type FindCredentials = (signal: AbortSignal) => Promise<Credentials | undefined>
+
 /** One endpoint with the credentials of one pull. */
 export class Session {
   readonly endpoint: Endpoint
-  readonly #credentials: Credentials | undefined
+  readonly #find: FindCredentials
   readonly #shared: Shared
+  #credentials: { readonly found: Credentials | undefined } | undefined
 
-  constructor(endpoint: Endpoint, credentials: Credentials | undefined, shared: Shared) {
+  /** @param find asked when the endpoint is, since a helper program may have to be run */
+  constructor(endpoint: Endpoint, find: FindCredentials, shared: Shared) {
     this.endpoint = endpoint
-    this.#credentials = credentials
+    this.#find = find
     this.#shared = shared
   }
 
   /**
-   * GET below `/v2/<repository>/`, authorized as the registry asks. Answers other than those in `expected` are
+   * GET below `<root>/<repository>/`, authorized as the registry asks. Answers other than those in `expected` are
    * failures.
    *
    * @throws Failure, or BerthError cancelled
@@ -54,15 +58,16 @@ export class Session {
     throw await response.failure()
   }
 
-  /** https; where the configuration allows it, http when nobody speaks TLS there. */
+  /** The endpoint's scheme; where several are allowed, http when nobody speaks TLS there. */
   async #inSomeScheme(attempt: (origin: string) => Promise<HttpResponse>): Promise<HttpResponse> {
-    const { host, insecure } = this.endpoint
+    const { host, schemes: allowed } = this.endpoint
     const address = host === DEFAULT_DOMAIN ? DOCKER_HUB_ADDRESS : host
-    if (!insecure) return attempt(`https://${address}`)
+    const [first] = allowed
+    if (allowed.length === 1) return attempt(new URL(`${first}//${address}`).origin)
     const { schemes } = this.#shared
     const known = schemes.get(host)
     const failures: Failure[] = []
-    for (const scheme of known === undefined ? ['https:', 'http:'] : [known]) {
+    for (const scheme of known === undefined ? allowed : [known]) {
       const { origin } = new URL(`${scheme}//${address}`)
       try {
         const response = await attempt(origin)
@@ -88,15 +93,28 @@ export class Session {
     signal: AbortSignal,
   ): Promise<HttpResponse> {
     const { connections, tokens, userAgent } = this.#shared
-    const { repository, insecure } = this.endpoint
-    const audience = { origin, repository, credentials: this.#credentials, insecure }
+    const {
+      repository,
+      root,
+      namespace,
+      headers: ownHeaders,
+      insecure,
+      tls,
+      connectTimeoutMs,
+    } = this.endpoint
+    this.#credentials ??= { found: await this.#find(signal) }
+    const access = { insecure, tls, connectTimeoutMs, guard: undefined }
+    const audience = { origin, repository, credentials: this.#credentials.found, access }
+    const url = new URL(`${origin}${root}/${repository}/${path}`)
+    if (namespace !== undefined) url.searchParams.set('ns', namespace)
     const ask = (authorization: string | undefined) =>
       send(connections, {
         purpose,
-        url: new URL(`${origin}/v2/${repository}/${path}`),
+        url,
         headers: { 'user-agent': userAgent, ...headers },
+        ownHeaders,
         authorization,
-        insecure,
+        access,
         signal,
       })
     const first = tokens.current(audience)

@@ -3,9 +3,9 @@ import { parseStrictJson } from '../../base/strict-json.ts'
 import type { Log } from '../../observe/log.ts'
 import type { Credentials } from '../credentials.ts'
 import type { Challenge } from './challenge.ts'
-import type { Connections } from './connections.ts'
+import type { Access, Connections } from './connections.ts'
 import { Failure, publicUrl } from './failure.ts'
-import { send } from './http.ts'
+import { foreignAccess, send } from './http.ts'
 
 /** Tokens are a few kilobytes, whatever they carry. */
 const MAX_TOKEN_ANSWER = 256 * 1024
@@ -23,8 +23,8 @@ export type Audience = {
   readonly origin: string
   readonly repository: string
   readonly credentials: Credentials | undefined
-  /** http realms and, on the registry's own host, unverified certificates are allowed. */
-  readonly insecure: boolean
+  /** How the registry is reached; if insecurely, http realms are allowed. */
+  readonly access: Access
 }
 
 type Authorization = { readonly header: string; readonly until: number }
@@ -101,8 +101,7 @@ export class Tokens {
     const common = {
       purpose: 'get-token',
       headers: { 'user-agent': this.#userAgent, accept: 'application/json' },
-      // The permission to skip verification was given for the registry, not for whatever host it names.
-      insecure: audience.insecure && realm.hostname === new URL(audience.origin).hostname,
+      access: realmAccess(audience, realm),
       signal,
     }
     const started = Date.now()
@@ -131,7 +130,7 @@ export class Tokens {
 
   #realm(audience: Audience, text: string): URL {
     const realm = URL.parse(text)
-    const allowed = audience.insecure ? ['https:', 'http:'] : ['https:']
+    const allowed = audience.access.insecure ? ['https:', 'http:'] : ['https:']
     if (
       realm === null ||
       !allowed.includes(realm.protocol) ||
@@ -164,6 +163,14 @@ export class Tokens {
     const { token, lifetime } = parseAnswer(where, await response.read(MAX_TOKEN_ANSWER))
     return { header: `Bearer ${token}`, until: started + lifetime * 1000 - MARGIN_MS }
   }
+}
+
+/** The permission to skip verification was given for the registry, not for whatever host it names. */
+function realmAccess({ origin, access }: Audience, realm: URL): Access {
+  const registry = new URL(origin)
+  if (realm.origin === registry.origin) return access
+  const insecure = access.insecure && realm.hostname === registry.hostname
+  return { ...foreignAccess(access, realm, registry), insecure }
 }
 
 function keyOf({ origin, repository, credentials }: Audience): string {
