@@ -8,6 +8,7 @@ import type { HandlerOptions } from './containers/context.ts'
 import { parseSeccompProfile } from './containers/spec/seccomp-profile.ts'
 import type { HostFacts, SpecDefaults } from './containers/spec/spec.ts'
 import { ImageService } from './images/image-service.ts'
+import { Policies } from './images/policy/policies.ts'
 import { createCni } from './network/cni.ts'
 import type { Network } from './network/network.ts'
 import type { Log } from './observe/log.ts'
@@ -41,6 +42,8 @@ const AUTH_FILES = [
   '/root/.config/containers/auth.json',
   '/root/.docker/config.json',
 ]
+
+const SYSTEM_POLICY = '/etc/containers/policy.json'
 
 const PLUGIN_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
@@ -107,6 +110,14 @@ function proxyVariables({ proxy }: Config): Record<string, string> {
   return Object.fromEntries(Object.entries(variables).filter(([, value]) => value !== ''))
 }
 
+export function policiesOf({ image }: Config): Policies {
+  return new Policies({
+    file: image.signaturePolicy || SYSTEM_POLICY,
+    isOptional: image.signaturePolicy === '',
+    directory: image.signaturePolicyDir,
+  })
+}
+
 export function openImages(
   config: Config,
   db: Database,
@@ -118,6 +129,7 @@ export function openImages(
   return new ImageService({
     db,
     registry,
+    policies: policiesOf(config),
     snapshots,
     log,
     limits: {

@@ -49,6 +49,7 @@ function buildProgram(streams: Streams, choose: (work: Work) => void): Command {
   addStatus(program, choose)
   addTimeline(program, choose)
   addPull(program, choose)
+  addRegistry(program, choose)
   program
     .command('version')
     .description('print the version')
@@ -122,6 +123,20 @@ function addPull(program: Command, choose: (work: Work) => void): void {
     .action((image: string, options, command: Command) =>
       choose(async streams =>
         (await import('./pull.ts')).pullImage(image, givenFlags(command), options, streams),
+      ),
+    )
+}
+
+function addRegistry(program: Command, choose: (work: Work) => void): void {
+  const registry = program.command('registry').description('what is known of registries')
+  addConfigFlags(registry.command('explain'))
+    .description('print where an image would be pulled from, in order, and which file says so; asks nobody')
+    .argument('<image>', 'a name in any form')
+    .option('--namespace <name>', 'namespace of the pod that pulls', '')
+    .option('--json', 'print JSON')
+    .action((image: string, options, command: Command) =>
+      choose(async streams =>
+        (await import('./registry-explain.ts')).explainImage(image, givenFlags(command), options, streams),
       ),
     )
 }

@@ -81,31 +81,32 @@ test('ImageStatus: an image that is absent is no error; info has its configurati
   await assert.rejects(client.image('PullImage', { image: { image: 'a\nb' } }), unnamed)
 })
 
-test('PullImage answers with the id and passes the credentials on', async context => {
-  const seen: Array<[string, Credentials | undefined]> = []
+test('PullImage answers with the id and passes credentials and the namespace of the pod on', async context => {
+  const seen: Array<[string, Credentials | undefined, string | undefined]> = []
   const { client } = await serve(context, {
     services: fakeServices({
       images: {
-        pull: async (reference, credentials) => {
-          seen.push([reference, credentials])
+        pull: async (reference, credentials, _signal, _onProgress, namespace) => {
+          seen.push([reference, credentials, namespace])
           return image.id
         },
       },
     }),
   })
+  const pod = { metadata: { name: 'web', uid: 'u', namespace: 'team-a', attempt: 0 } }
   const reply = await client.image('PullImage', { image: { image: 'web', runtime_handler: 'runc' } })
   assert.deepEqual(reply, { image_ref: image.id })
   await client.image('PullImage', {
     image: { image: 'web' },
     auth: { username: 'u', password: 'p', server_address: 'https://registry.example/v2/' },
   })
-  await client.image('PullImage', { image: { image: 'web' }, auth: {} })
+  await client.image('PullImage', { image: { image: 'web' }, auth: {}, sandbox_config: pod })
   assert.deepEqual(
-    seen.map(([reference, credentials]) => [reference, credentials?.basic, credentials?.server]),
+    seen.map(([reference, secret, namespace]) => [reference, secret?.basic, secret?.server, namespace]),
     [
-      ['web', undefined, undefined],
-      ['web', `Basic ${Buffer.from('u:p').toString('base64')}`, 'registry.example'],
-      ['web', undefined, undefined],
+      ['web', undefined, undefined, ''],
+      ['web', `Basic ${Buffer.from('u:p').toString('base64')}`, 'registry.example', ''],
+      ['web', undefined, undefined, 'team-a'],
     ],
   )
   const handler = client.image('PullImage', { image: { image: 'web', runtime_handler: 'none' } })

@@ -25,14 +25,16 @@ export function imageService(calls: Calls, images: Images, node: NodeView): Imag
       return { image: fromImage(image), info: verbose ? imageInfo(images, image) : {} }
     }),
 
-    PullImage: calls.write(async ({ image: spec, auth }, { signal }) => {
+    PullImage: calls.write(async ({ image: spec, auth, sandbox_config: pod }, { signal }) => {
       const reference = toImageReference(spec)
       const handler = spec?.runtime_handler ?? ''
       if (handler !== '' && !node.handlers().some(({ name }) => name === handler)) {
         throw invalid('image.runtime_handler', `there is no handler ${JSON.stringify(handler)}`)
       }
       try {
-        return { image_ref: await images.pull(reference, toCredentials('auth', auth), signal) }
+        const credentials = toCredentials('auth', auth)
+        const namespace = pod?.metadata?.namespace ?? ''
+        return { image_ref: await images.pull(reference, credentials, signal, undefined, namespace) }
       } catch (error) {
         throw asPullFailure(error)
       }

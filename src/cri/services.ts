@@ -80,12 +80,16 @@ export type PullProgress = {
 }
 
 export interface Images {
-  /** @returns the image's id */
+  /**
+   * @param namespace of the pod that the image is for; '' or undefined if it is for none
+   * @returns the image's id
+   */
   pull(
     reference: string,
     credentials: Credentials | undefined,
     signal: AbortSignal,
     onProgress?: (progress: PullProgress) => void,
+    namespace?: string,
   ): Promise<Digest>
   /** '' lists all. */
   list(reference: string): Image[]

@@ -16,7 +16,8 @@ import { LayerLeases } from './layer-leases.ts'
 import { LayerStore } from './layer-store.ts'
 import type { LayerSnapshots } from './layers.ts'
 import { pinnedBy } from './pinned-names.ts'
-import { type PulledImage, pullImage } from './pull-image.ts'
+import type { Policies } from './policy/policies.ts'
+import { type PulledImage, type PullRequest, pullImage } from './pull-image.ts'
 import { type PullPlan, type PullProgress, reportProgress } from './pull-progress.ts'
 import { recoverLayers } from './recover-layers.ts'
 
@@ -26,6 +27,8 @@ const KEEP_FOR_RETRY_MS = 10 * 60_000
 export type ImageServiceOptions = {
   readonly db: Database
   readonly registry: Registry
+  /** Which images may be pulled. */
+  readonly policies: Policies
   readonly snapshots: LayerSnapshots
   readonly log: Log
   readonly limits: UnpackLimits
@@ -65,6 +68,7 @@ export class ImageService {
    *
    * @param reference a name; short ones are looked up as registries.conf says
    * @param onProgress called at most ten times a second
+   * @param namespace of the pod that the image is for: it may have a policy and credentials of its own
    * @returns the image's id
    * @throws BerthError invalid for a malformed name; not-found, unknown, cancelled
    */
@@ -73,14 +77,23 @@ export class ImageService {
     credentials: Credentials | undefined,
     signal: AbortSignal,
     onProgress?: (progress: PullProgress) => void,
+    namespace = '',
   ): Promise<Digest> {
     if (this.#closing.signal.aborted) throw stopping()
-    const key = JSON.stringify([reference, credentials?.server, credentials?.fingerprint])
+    const { registry, policies } = this.#options
+    const key = JSON.stringify([
+      reference,
+      credentials?.server,
+      credentials?.fingerprint,
+      policies.ownFile(namespace),
+      registry.namespaceAuthFile(reference, namespace),
+    ])
+    const request = { name: reference, credentials, namespace }
     const endReport =
       onProgress && reportProgress(this.#layers, () => this.#running.get(key)?.plan, onProgress)
     let pulled: PulledImage | undefined
     try {
-      pulled = await this.#pulls.run(key, signal, inner => this.#pull(key, reference, credentials, inner))
+      pulled = await this.#pulls.run(key, signal, inner => this.#pull(key, request, inner))
       return pulled.id
     } finally {
       endReport?.(pulled?.plan)
@@ -182,16 +195,12 @@ export class ImageService {
     clearTimeout(this.#retryTimer)
   }
 
-  async #pull(
-    key: string,
-    reference: string,
-    credentials: Credentials | undefined,
-    signal: AbortSignal,
-  ): Promise<PulledImage> {
-    const { db, registry, log } = this.#options
+  async #pull(key: string, request: PullRequest, signal: AbortSignal): Promise<PulledImage> {
+    const { db, registry, policies, log } = this.#options
     const context = {
       db,
       registry,
+      policies,
       log,
       index: this.#index,
       layers: this.#layers,
@@ -203,7 +212,7 @@ export class ImageService {
     this.#running.set(key, running)
     try {
       const either = AbortSignal.any([signal, this.#closing.signal])
-      return await pullImage(context, reference, credentials, either, plan => {
+      return await pullImage(context, request, either, plan => {
         running.plan = plan
       })
     } catch (error) {

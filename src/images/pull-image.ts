@@ -14,6 +14,7 @@ import type { ImageIndex, ImageName } from './image-index.ts'
 import type { LayerLeases } from './layer-leases.ts'
 import type { LayerStore } from './layer-store.ts'
 import type { PlannedLayer } from './layers.ts'
+import type { Policies } from './policy/policies.ts'
 import { asPullError } from './pull-error.ts'
 import type { PullPlan } from './pull-progress.ts'
 
@@ -23,6 +24,7 @@ const MAX_CONFIG = 4 * 1024 * 1024
 export type PullContext = {
   readonly db: Database
   readonly registry: Registry
+  readonly policies: Policies
   readonly index: ImageIndex
   readonly layers: LayerStore
   readonly leases: LayerLeases
@@ -32,25 +34,35 @@ export type PullContext = {
   keepForRetry(chainIds: readonly Digest[]): void
 }
 
+export type PullRequest = {
+  readonly name: string
+  readonly credentials: Credentials | undefined
+  /** Of the pod that the image is for; '' if it is for none. */
+  readonly namespace: string
+}
+
 export type PulledImage = { readonly id: Digest; readonly plan: PullPlan }
 
 /**
  * One pull, from the name to the rows. The registry is asked in any case, with the caller's credentials: that is what
- * lets somebody use an image which is here already. The image becomes visible in one transaction at the end.
+ * lets somebody use an image which is here already. So is the policy. The image becomes visible in one transaction at the end.
  *
  * @param announce told the layers as soon as they are known
  * @throws BerthError invalid for a malformed name; not-found, unknown, cancelled
  */
 export async function pullImage(
   context: PullContext,
-  name: string,
-  credentials: Credentials | undefined,
+  request: PullRequest,
   signal: AbortSignal,
   announce: (plan: PullPlan) => void,
 ): Promise<PulledImage> {
   const start = performance.now()
-  const { reference, repository, resolved } = await resolveName(context, name, credentials, signal)
+  const { reference, repository, resolved } = await resolveName(context, request, signal)
   try {
+    // Also for what is here already, and before anything else of the image is read.
+    await context.policies.check(reference, resolved, request.namespace, manifest =>
+      repository.signatures(manifest, signal),
+    )
     let plan: PullPlan = []
     const image = await pullResolved(context, reference, repository, resolved, signal, known => {
       plan = known
@@ -73,14 +85,13 @@ type Resolved = {
 /** The first meaning of the name that a registry has. */
 async function resolveName(
   { registry }: PullContext,
-  name: string,
-  credentials: Credentials | undefined,
+  { name, credentials, namespace }: PullRequest,
   signal: AbortSignal,
 ): Promise<Resolved> {
   const errors: BerthError[] = []
   for (const reference of registry.candidates(name)) {
     try {
-      const repository = registry.repository(reference, credentials)
+      const repository = registry.repository(reference, credentials, namespace)
       return { reference, repository, resolved: await repository.resolve(signal) }
     } catch (error) {
       if (signal.aborted) throw error

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs'
 import type { Log } from '../observe/log.ts'
 import type { Credentials } from './credentials.ts'
 import { type Endpoint, NO_TLS_FILES } from './endpoint.ts'
@@ -84,6 +85,13 @@ class RegistryClient implements Registry {
       .registries()
       .meanings(name)
       .map(({ reference }) => reference)
+  }
+
+  namespaceAuthFile(name: string, namespace: string): string {
+    const files = this.candidates(name).map(
+      reference => this.#credentials.namespaceFile(reference, namespace) ?? '',
+    )
+    return files.find(file => file !== '' && existsSync(file)) ?? ''
   }
 
   repository(reference: Reference, credentials: Credentials | undefined, namespace = ''): Repository {

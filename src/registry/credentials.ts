@@ -66,6 +66,16 @@ export class Credentials {
     return this.#secret.kind === 'registry-token' ? this.#secret.token : undefined
   }
 
+  /** What kind of secret this is, for people. */
+  get kind(): string {
+    const kinds = {
+      password: 'user and password',
+      'identity-token': 'identity token',
+      'registry-token': 'registry token',
+    }
+    return kinds[this.#secret.kind]
+  }
+
   /** Equal for equal secrets of one process. */
   get fingerprint(): string {
     return createHmac('sha256', FINGERPRINT_KEY).update(JSON.stringify(this.#secret)).digest('hex')

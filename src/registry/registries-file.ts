@@ -176,7 +176,8 @@ function nameOf(table: Table, index: number): string {
   return typeof name === 'string' && name !== '' ? JSON.stringify(name) : String(index + 1)
 }
 
-function isPrefix(text: string): boolean {
+/** `host[:port][/path][:tag|@digest]` or `*.domain[/path]`. */
+export function isPrefix(text: string): boolean {
   if (text.startsWith('*.')) return isLocation(text.slice(2))
   return isLocation(text) || parsed(text)?.domain !== undefined
 }

@@ -110,7 +110,7 @@ export class Registries {
       throw new BerthError('unknown', `${reference}: registry ${rule.prefix} is blocked by ${rule.origin}`)
     }
     const rest = reference.name.slice(length)
-    const unused = reference.digest === undefined ? 'digest-only' : 'tag-only'
+    const unused = unusedFor(reference)
     const location = rule.location === '' ? reference.name : rule.location + rest
     return [
       ...rule.mirrors
@@ -118,6 +118,17 @@ export class Registries {
         .map(mirror => this.#endpoint(mirror.location + rest, mirror.insecure, true, mirror.origin)),
       this.#endpoint(location, rule.insecure, false, rule.origin),
     ]
+  }
+
+  /** The mirrors that are there but not for this kind of reference: sentences with `file:line`. */
+  leftOut(reference: Reference): readonly string[] {
+    const unused = unusedFor(reference)
+    return (this.ruleFor(reference)?.mirrors ?? [])
+      .filter(({ pull }) => pull === unused)
+      .map(({ origin, location, pull }) => {
+        const kind = pull === 'tag-only' ? 'tags' : 'digests'
+        return `${origin}: mirror ${location} is for ${kind} only`
+      })
   }
 
   /** The registry that the reference names, as nobody says otherwise. */
@@ -152,6 +163,10 @@ export class Registries {
       origin,
     })
   }
+}
+
+function unusedFor({ digest }: Reference): 'digest-only' | 'tag-only' {
+  return digest === undefined ? 'digest-only' : 'tag-only'
 }
 
 type Match = { readonly rule: RegistryRule; readonly length: number }

@@ -67,6 +67,14 @@ export interface Registry {
    */
   repository(reference: Reference, credentials: Credentials | undefined, namespace?: string): Repository
 
+  /**
+   * The auth file that waits for a pull of this name for a pod of this namespace, '' if there is none: such a pull is
+   * nobody else's.
+   *
+   * @throws BerthError invalid
+   */
+  namespaceAuthFile(name: string, namespace: string): string
+
   /** Breaks off what is running. */
   close(): Promise<void>
 }

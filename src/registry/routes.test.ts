@@ -142,14 +142,15 @@ test('registries.conf decides about what its tables cover, and says which file i
   )
   const team = find(`a.test/team/x@${DIGEST}`)
   assert.equal(team.decision, `${directory}/registries.conf:2: [[registry]] with prefix "a.test/team"`)
-  assert.equal(team.unused, `${directory}/containerd/a.test/hosts.toml`)
+  const overruled = `${directory}/containerd/a.test/hosts.toml is not used: registries.conf goes before`
+  assert.deepEqual(team.notes, [overruled])
   assert.deepEqual(
     team.endpoints.map(({ origin }) => origin),
     [4, 2].map(line => `${directory}/registries.conf:${line}`),
   )
   const other = find('a.test/other/x')
   assert.equal(other.decision, `${directory}/containerd/a.test/hosts.toml`)
-  assert.equal(other.unused, undefined)
+  assert.deepEqual(other.notes, [])
   assert.equal(find('b.test/x').decision, 'no file says anything about this registry')
 })
 

@@ -16,8 +16,8 @@ export type Route = {
   readonly endpoints: readonly Endpoint[]
   /** A sentence with `file:line`. */
   readonly decision: string
-  /** A file that says something about the registry as well, and does not count. */
-  readonly unused: string | undefined
+  /** What does not count although it is configured: sentences with `file:line`. */
+  readonly notes: readonly string[]
 }
 
 /** Docker Hub's name is not the address of its registry. */
@@ -47,14 +47,18 @@ export class Routes {
     const rule = registries.ruleFor(reference)
     const hosts = this.#hosts.find(reference.domain)
     if (rule !== undefined) {
-      const decision = `${rule.origin}: [[registry]] with prefix ${JSON.stringify(rule.prefix)}`
-      return { endpoints: registries.endpoints(reference), decision, unused: hosts?.file }
+      const overruled = hosts === undefined ? [] : [`${hosts.file} is not used: registries.conf goes before`]
+      return {
+        endpoints: registries.endpoints(reference),
+        decision: `${rule.origin}: [[registry]] with prefix ${JSON.stringify(rule.prefix)}`,
+        notes: [...registries.leftOut(reference), ...overruled],
+      }
     }
     const itself = registries.itself(reference)
-    if (hosts === undefined) {
-      return { endpoints: [itself], decision: 'no file says anything about this registry', unused: undefined }
+    if (hosts !== undefined) {
+      return { endpoints: endpointsOf(hosts, itself, reference), decision: hosts.file, notes: [] }
     }
-    return { endpoints: endpointsOf(hosts, itself, reference), decision: hosts.file, unused: undefined }
+    return { endpoints: [itself], decision: 'no file says anything about this registry', notes: [] }
   }
 }
 

@@ -3,6 +3,7 @@ import type { TestContext } from 'node:test'
 import type { Digest } from '../../src/base/digest.ts'
 import { ImageService, type ImageServiceOptions } from '../../src/images/image-service.ts'
 import type { LayerSnapshots } from '../../src/images/layers.ts'
+import { Policies } from '../../src/images/policy/policies.ts'
 import type { PullProgress } from '../../src/images/pull-progress.ts'
 import type { Log } from '../../src/observe/log.ts'
 import type { Credentials } from '../../src/registry/credentials.ts'
@@ -36,6 +37,7 @@ export class ImageHost {
       const images = new ImageService({
         db,
         registry,
+        policies: new Policies({ file: '/nonexistent', isOptional: true, directory: '' }),
         snapshots,
         log: silent,
         limits: { maxEntries: 100_000, maxDepth: 100, maxBytes: 2 ** 31 },
@@ -77,10 +79,11 @@ export class ImageHost {
       readonly signal?: AbortSignal
       readonly credentials?: Credentials | undefined
       readonly onProgress?: (progress: PullProgress) => void
+      readonly namespace?: string
     } = {},
   ): Promise<Digest> {
-    const { signal = new AbortController().signal, credentials, onProgress } = options
-    return this.images.pull(this.name(name), credentials, signal, onProgress)
+    const { signal = new AbortController().signal, credentials, onProgress, namespace } = options
+    return this.images.pull(this.name(name), credentials, signal, onProgress, namespace)
   }
 
   /** How often a blob's content was asked for. */

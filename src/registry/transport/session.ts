@@ -1,5 +1,5 @@
 import type { Credentials } from '../credentials.ts'
-import type { Endpoint } from '../endpoint.ts'
+import type { Endpoint, Scheme } from '../endpoint.ts'
 import { DEFAULT_DOMAIN } from '../reference.ts'
 import { parseChallenges } from './challenge.ts'
 import type { Connections } from './connections.ts'
@@ -19,7 +19,13 @@ export type Shared = {
   readonly tokens: Tokens
   readonly userAgent: string
   /** `http:` or `https:` by insecure host, once it answered. */
-  readonly schemes: Map<string, string>
+  readonly schemes: Map<string, Scheme>
+}
+
+/** The repository's address at an endpoint, below which everything is asked. */
+export function endpointUrl({ host, root, repository }: Endpoint, scheme: Scheme): URL {
+  const address = host === DEFAULT_DOMAIN ? DOCKER_HUB_ADDRESS : host
+  return new URL(`${scheme}//${address}${root}/${repository}`)
 }
 
 export type FindCredentials = (signal: AbortSignal) => Promise<Credentials | undefined>
@@ -61,14 +67,13 @@ export class Session {
   /** The endpoint's scheme; where several are allowed, http when nobody speaks TLS there. */
   async #inSomeScheme(attempt: (origin: string) => Promise<HttpResponse>): Promise<HttpResponse> {
     const { host, schemes: allowed } = this.endpoint
-    const address = host === DEFAULT_DOMAIN ? DOCKER_HUB_ADDRESS : host
     const [first] = allowed
-    if (allowed.length === 1) return attempt(new URL(`${first}//${address}`).origin)
+    if (allowed.length === 1) return attempt(endpointUrl(this.endpoint, first!).origin)
     const { schemes } = this.#shared
     const known = schemes.get(host)
     const failures: Failure[] = []
     for (const scheme of known === undefined ? allowed : [known]) {
-      const { origin } = new URL(`${scheme}//${address}`)
+      const { origin } = endpointUrl(this.endpoint, scheme)
       try {
         const response = await attempt(origin)
         if (schemes.size >= MAX_SCHEMES) schemes.clear()
