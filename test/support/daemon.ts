@@ -117,6 +117,7 @@ export class BerthDaemon {
       this.#file('registries.conf'),
       MIRRORED.map(name => mirror(name, registry.address)).join('\n'),
     )
+    writeFileSync(this.#file('policy.json'), '{"default":[{"type":"insecureAcceptAnything"}]}')
     this.configureNetwork()
   }
 
@@ -211,6 +212,10 @@ export class BerthDaemon {
       `--cni-plugin-dir=${this.cniPluginDir},/usr/lib/cni`,
       `--registries-conf=${this.#file('registries.conf')}`,
       `--registries-conf-dir=${this.#file('registries.conf.d')}`,
+      `--certs-dir=${this.#file('certs.d')}`,
+      `--namespaced-auth-dir=${this.#file('auth')}`,
+      `--signature-policy=${this.#file('policy.json')}`,
+      `--signature-policy-dir=${this.#file('policies')}`,
     ]
   }
 
