@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs'
 import { nowNs } from './base/clock.ts'
 import { setEffectHook } from './base/effects.ts'
-import { messageOf } from './base/errors.ts'
+import { messageOf, unimplemented } from './base/errors.ts'
 import { KeyedMutex } from './base/keyed-mutex.ts'
 import { Semaphore } from './base/semaphore.ts'
 import { VERSION } from './base/version.ts'
@@ -50,6 +50,8 @@ import { watchExits } from './runtime/exits.ts'
 import { Catalog } from './state/catalog.ts'
 import { Database } from './state/database.ts'
 import { createSnapshots } from './storage/overlay.ts'
+import type { StreamBackend } from './streaming/backend.ts'
+import { StreamingServer } from './streaming/streaming-server.ts'
 
 export type Daemon = {
   /** Resolves when it has stopped. */
@@ -217,6 +219,12 @@ async function compose(
   })
   const pods = new PodService(podContext, podStats)
 
+  const streaming = new StreamingServer({
+    ...streamingOptionsOf(config),
+    backend: streamBackend(),
+    log,
+    observer: metrics,
+  })
   const node: NodeOptions = {
     config,
     catalog,
@@ -230,7 +238,7 @@ async function compose(
   }
   const server = parts.add(
     new CriServer({
-      services: { pods, containers, images, events, node: nodeView(node) },
+      services: { pods, containers, images, events, streams: streaming, node: nodeView(node) },
       admin: adminBackend(node),
       log,
       metrics,
@@ -246,6 +254,9 @@ async function compose(
     },
   )
   await server.listen()
+  // Sessions end before calls are waited for: none of them ends by itself.
+  parts.add(streaming, opened => opened.close())
+  await streaming.listen()
 
   await recover(containerContext, podContext, exits, images)
   parts.add(
@@ -258,6 +269,37 @@ async function compose(
   parts.add(announce(config), stopAnnouncing => stopAnnouncing())
   log.info({ version: VERSION, pid: process.pid, socket: config.api.listen }, 'berth is serving')
   return daemonOf(config, log, timeline, parts)
+}
+
+function streamingOptionsOf({ api }: Config) {
+  const tls = {
+    cert: api.streamTlsCert,
+    key: api.streamTlsKey,
+    ca: api.streamTlsCa,
+    minVersion: api.tlsMinVersion === 'VersionTLS13' ? ('TLSv1.3' as const) : ('TLSv1.2' as const),
+    cipherSuites: api.tlsCipherSuites,
+  }
+  return {
+    address: api.streamAddress,
+    port: api.streamPort,
+    idleMs: api.streamIdleTimeout,
+    allowedOrigins: api.streamAllowedOrigins,
+    ...(api.streamEnableTls ? { tls } : {}),
+  }
+}
+
+function streamBackend(): StreamBackend {
+  const missing = () => {
+    throw unimplemented('a stream')
+  }
+  return {
+    requireStreamable: missing,
+    subjectOf: missing,
+    exec: missing,
+    attach: missing,
+    requireReadyPod: missing,
+    connect: missing,
+  }
 }
 
 function daemonOf(config: Config, log: RootLog, timeline: Timeline, parts: Parts): Daemon {

@@ -89,3 +89,12 @@ export const host = text('a registry host, or host:port', value =>
 )
 
 export const ip = text('an IP address', value => (/^[0-9A-Fa-f:.]+$/.test(value) ? value : undefined))
+
+/** As the IANA and Go call them; whether TLS knows it shows at start. */
+export const cipherSuite = text('a cipher suite such as "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"', value =>
+  /^TLS_[A-Z0-9_]+$/.test(value) ? value : undefined,
+)
+
+export const origin = text('an origin such as "https://console.example:8443", or "*"', value =>
+  value === '*' || /^https?:\/\/[^/?#\s,]+$/.test(value) ? value.toLowerCase() : undefined,
+)

@@ -1,4 +1,15 @@
-import { capability, handlerName, host, ip, monitorCgroup, sysctl, ulimit, variable } from './forms.ts'
+import {
+  capability,
+  cipherSuite,
+  handlerName,
+  host,
+  ip,
+  monitorCgroup,
+  origin,
+  sysctl,
+  ulimit,
+  variable,
+} from './forms.ts'
 import type { HandlerKey, Key } from './key.ts'
 import { handlerKey, key } from './key.ts'
 import {
@@ -15,7 +26,6 @@ import {
   text,
 } from './kinds.ts'
 
-const streaming = 'exec, attach and port-forward sessions are not served by this version'
 const metrics = 'metrics are not served over HTTP by this version'
 const tracing = 'traces are not exported by this version'
 
@@ -54,38 +64,58 @@ const KEYS = {
       'The socket on which the CRI and the admin interface are served. Empty: `berth.sock` in `runroot`.',
       { flag: 'listen', own: true },
     ),
-    stream_address: key(ip, '127.0.0.1', 'Address of the streaming server (exec, attach, port-forward).', {
-      flag: 'stream-address',
-      pending: streaming,
-    }),
-    stream_port: key(port, 0, 'Port of the streaming server. 0: any free one.', {
-      flag: 'stream-port',
-      pending: streaming,
-    }),
-    stream_idle_timeout: key(duration, 4 * 3_600_000, 'A stream without traffic for this long is closed.', {
-      flag: 'stream-idle-timeout',
-      pending: streaming,
-    }),
-    stream_enable_tls: key(boolean, false, 'Serve streams over TLS.', {
-      flag: 'stream-enable-tls',
-      pending: streaming,
-    }),
-    stream_tls_cert: key(optionalPath, '', 'Certificate of the streaming server, PEM.', {
-      flag: 'stream-tls-cert',
-      pending: streaming,
-    }),
-    stream_tls_key: key(optionalPath, '', 'Private key of the streaming server, PEM.', {
-      flag: 'stream-tls-key',
-      pending: streaming,
-    }),
+    stream_address: key(
+      ip,
+      '127.0.0.1',
+      'Address of the streaming server, to which the clients of exec, attach and port-forward are sent; kubelet is ' +
+        'one of them, so the address of this node only is enough.',
+      { flag: 'stream-address' },
+    ),
+    stream_port: key(port, 0, 'Port of the streaming server. 0: any free one.', { flag: 'stream-port' }),
+    stream_idle_timeout: key(
+      duration,
+      4 * 3_600_000,
+      'An exec, attach or port-forward session without data in either direction for this long is ended. 0: never.',
+      { flag: 'stream-idle-timeout' },
+    ),
+    stream_enable_tls: key(boolean, false, 'Serve streams over TLS.', { flag: 'stream-enable-tls' }),
+    stream_tls_cert: key(
+      optionalPath,
+      '',
+      'Certificate of the streaming server, PEM. It is read again when it has changed.',
+      { flag: 'stream-tls-cert' },
+    ),
+    stream_tls_key: key(
+      optionalPath,
+      '',
+      'Private key of the streaming server, PEM. It is read again when it has changed.',
+      { flag: 'stream-tls-key' },
+    ),
     stream_tls_ca: key(
       optionalPath,
       '',
-      'Authorities whose client certificates the streaming server accepts, PEM.',
-      {
-        flag: 'stream-tls-ca',
-        pending: streaming,
-      },
+      'Authorities whose client certificates the streaming server accepts, PEM; clients without one are refused. ' +
+        'It is read again when it has changed. Empty: no certificates are asked for.',
+      { flag: 'stream-tls-ca' },
+    ),
+    tls_min_version: key(
+      choice('VersionTLS12', 'VersionTLS13'),
+      'VersionTLS12',
+      'Oldest version of TLS that the streaming server speaks.',
+      { flag: 'tls-min-version' },
+    ),
+    tls_cipher_suites: key(
+      list(cipherSuite),
+      [],
+      'Cipher suites of TLS 1.2, by their IANA names. Those of TLS 1.3 are not configurable. Empty: the default.',
+      { flag: 'tls-cipher-suites' },
+    ),
+    stream_allowed_origins: key(
+      list(origin),
+      [],
+      'Web pages whose scripts may open streams, as browsers name them in the Origin header. kubelet hands this ' +
+        'header on, so a console that opens terminals from a browser has to be named here. `*` is all of them.',
+      { flag: 'stream-allowed-origins', own: true },
     ),
   },
   runtime: {

@@ -168,14 +168,27 @@ test('what Berth cannot grant is refused, not ignored', () => {
 test('a key that nothing acts on yet warns when it is changed', () => {
   write(
     'pending',
-    '[crio.api]\nstream_port = "10010"\nstream_address = "127.0.0.1"\n[crio.metrics]\nenable_metrics = true\n',
+    '[crio.image]\nsignature_policy = "/etc/containers/policy.json"\n[crio.metrics]\nenable_metrics = true\n',
   )
   const { config, warnings } = load()
-  assert.equal(config.api.streamPort, 10010)
+  assert.equal(config.image.signaturePolicy, '/etc/containers/policy.json')
   assert.deepEqual(
     warnings.map(warning => warning.slice(file.length, warning.indexOf(' has'))),
-    [':2: crio.api.stream_port', ':5: crio.metrics.enable_metrics'],
+    [':2: crio.image.signature_policy', ':4: crio.metrics.enable_metrics'],
   )
+})
+
+test('the streaming server: a port as CRI-O writes it, TLS with all that it needs', () => {
+  const tls = 'stream_enable_tls = true\nstream_tls_cert = "/c.pem"\n'
+  assert.deepEqual(problemsOf(`[crio.api]\n${tls}`), [
+    'FILE:2: crio.api.stream_enable_tls: needs crio.api.stream_tls_cert and crio.api.stream_tls_key',
+  ])
+  assert.deepEqual(problemsOf('[crio.api]\ntls_min_version = "VersionTLS11"\n').length, 1)
+  const wrong = '[crio.api]\nstream_allowed_origins = ["console.example"]\n'
+  assert.match(problemsOf(wrong)[0] ?? '', /^FILE:2: .*an origin such as/)
+  write('stream', `[crio.api]\n${tls}stream_tls_key = "/k.pem"\nstream_port = "10010"\n`)
+  const { config, warnings } = load()
+  assert.deepEqual([config.api.streamPort, config.api.streamTlsKey, warnings], [10010, '/k.pem', []])
 })
 
 test('runtimes add up over files and flags, key by key', () => {

@@ -107,6 +107,9 @@ function checkTogether(config: Config, problems: string[]): void {
         'requests that only CRI-O answers. Choose another path',
     )
   }
+  if (api.streamEnableTls && (api.streamTlsCert === '' || api.streamTlsKey === '')) {
+    say('crio.api.stream_enable_tls', 'needs crio.api.stream_tls_cert and crio.api.stream_tls_key')
+  }
   const listenBytes = Buffer.byteLength(api.listen)
   if (listenBytes > MAX_SOCKET_PATH) {
     say('crio.api.listen', `${listenBytes} bytes long, a socket's path has at most ${MAX_SOCKET_PATH}`)

@@ -26,9 +26,6 @@ type ContainerCalls = Pick<
   | 'ReopenContainerLog'
   | 'CheckpointContainer'
   | 'ExecSync'
-  | 'Exec'
-  | 'Attach'
-  | 'PortForward'
 >
 
 /** Bytes of each stream in an ExecSync reply: both together stay below the 16 MiB that a client takes. */
@@ -93,15 +90,6 @@ export function containerCalls(calls: Calls, containers: Containers): ContainerC
 
     CheckpointContainer: calls.write(() => {
       throw unimplemented('CheckpointContainer')
-    }),
-    Exec: calls.write(() => {
-      throw unimplemented('Exec')
-    }),
-    Attach: calls.write(() => {
-      throw unimplemented('Attach')
-    }),
-    PortForward: calls.write(() => {
-      throw unimplemented('PortForward')
     }),
   }
 }

@@ -5,6 +5,7 @@ import { nodeCalls } from './node-calls.ts'
 import { podCalls } from './pod-calls.ts'
 import type { CriServices } from './services.ts'
 import { statsCalls } from './stats-calls.ts'
+import { streamCalls } from './stream-calls.ts'
 
 /** `runtime.v1.RuntimeService`: all its calls. */
 export function runtimeService(calls: Calls, services: CriServices): RuntimeServiceHandlers {
@@ -12,6 +13,7 @@ export function runtimeService(calls: Calls, services: CriServices): RuntimeServ
     ...nodeCalls(calls, services.node),
     ...podCalls(calls, services),
     ...containerCalls(calls, services.containers),
+    ...streamCalls(calls, services.streams),
     ...statsCalls(calls, services.pods, services.containers),
   }
 }

@@ -6,6 +6,7 @@ import type { Container, ContainerConfig } from '../model/container.ts'
 import type { Image } from '../model/image.ts'
 import type { Pod, PodConfig } from '../model/pod.ts'
 import type { LinuxResources } from '../model/security.ts'
+import type { AttachRequest, ExecRequest, PortForwardRequest } from '../model/stream-request.ts'
 import type { ContainerStats, DiskUsage, PodStats } from '../model/usage.ts'
 import type { NetworkStatus } from '../network/network.ts'
 import type { Credentials } from '../registry/credentials.ts'
@@ -68,6 +69,13 @@ export interface Containers {
 }
 
 export type ExecOutput = { readonly stdout: Buffer; readonly stderr: Buffer; readonly exitCode: number }
+
+/** Sessions that go through the streaming server. Each call answers with the URL that the client has to come to. */
+export interface Streams {
+  exec(request: ExecRequest): string
+  attach(request: AttachRequest): string
+  portForward(request: PortForwardRequest): string
+}
 
 export type PullProgress = {
   /** In the image's order, lowest first; sizes in bytes, compressed. */
@@ -134,5 +142,6 @@ export type CriServices = {
   readonly containers: Containers
   readonly images: Images
   readonly events: Events
+  readonly streams: Streams
   readonly node: NodeView
 }

@@ -34,3 +34,12 @@ test('states are counted when asked, and forgotten states disappear', async () =
   assert.doesNotMatch(text, /notready/)
   assert.match(text, /berth_containers\{state="running"\} 3\n/)
 })
+
+test('stream sessions: open ones by kind, ended ones by kind and outcome', async () => {
+  const metrics = new Metrics()
+  metrics.watchSessions(() => ({ exec: 2, attach: 0 }))
+  metrics.onSessionEnd('exec', 'client-left')
+  const text = await metrics.text()
+  assert.match(text, /berth_stream_sessions\{kind="exec"\} 2\n/)
+  assert.match(text, /berth_stream_sessions_total\{kind="exec",outcome="client-left"\} 1\n/)
+})

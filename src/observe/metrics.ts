@@ -13,6 +13,7 @@ export class Metrics {
   readonly #rpcs: Histogram<'method' | 'code'>
   readonly #steps: Histogram<'operation' | 'step'>
   readonly #failures: Counter<'operation' | 'step'>
+  readonly #sessions: Counter<'kind' | 'outcome'>
 
   constructor() {
     const registers = [this.#registry]
@@ -36,6 +37,12 @@ export class Metrics {
       labelNames: ['operation', 'step'],
       registers,
     })
+    this.#sessions = new Counter({
+      name: 'berth_stream_sessions_total',
+      help: 'Exec, attach and port-forward sessions that have ended, by kind and outcome',
+      labelNames: ['kind', 'outcome'],
+      registers,
+    })
   }
 
   /** `code` as gRPC names it: `OK`, `NOT_FOUND`. */
@@ -54,20 +61,30 @@ export class Metrics {
     this.#gauge('berth_containers', 'Containers by state', containers)
   }
 
+  /** `kind` is exec, attach or portforward. */
+  onSessionEnd(kind: string, outcome: string): void {
+    this.#sessions.inc({ kind, outcome })
+  }
+
+  /** Shows open sessions by kind, `berth_stream_sessions{kind="exec"}`. */
+  watchSessions(count: StateCounts): void {
+    this.#gauge('berth_stream_sessions', 'Open exec, attach and port-forward sessions', count, 'kind')
+  }
+
   /** Prometheus' text format. */
   text(): Promise<string> {
     return this.#registry.metrics()
   }
 
-  #gauge(name: string, help: string, count: StateCounts): void {
+  #gauge(name: string, help: string, count: StateCounts, label = 'state'): void {
     new Gauge({
       name,
       help,
-      labelNames: ['state'],
+      labelNames: [label],
       registers: [this.#registry],
       collect() {
         this.reset()
-        for (const [state, value] of Object.entries(count())) this.set({ state }, value)
+        for (const [key, value] of Object.entries(count())) this.set({ [label]: key }, value)
       },
     })
   }

@@ -3,7 +3,15 @@ import { dict } from '../../src/base/dict.ts'
 import { parseDigest } from '../../src/base/digest.ts'
 import { notFound } from '../../src/base/errors.ts'
 import type { CallLog, CallObserver } from '../../src/cri/call.ts'
-import type { Containers, CriServices, Events, Images, NodeView, Pods } from '../../src/cri/services.ts'
+import type {
+  Containers,
+  CriServices,
+  Events,
+  Images,
+  NodeView,
+  Pods,
+  Streams,
+} from '../../src/cri/services.ts'
 import type { Container } from '../../src/model/container.ts'
 import type { Image } from '../../src/model/image.ts'
 import type { Pod } from '../../src/model/pod.ts'
@@ -180,6 +188,12 @@ const noEvents: Events = {
   }),
 }
 
+const noStreams: Streams = {
+  exec: () => 'http://127.0.0.1:1/exec/x',
+  attach: () => 'http://127.0.0.1:1/attach/x',
+  portForward: () => 'http://127.0.0.1:1/portforward/x',
+}
+
 const plainNode: NodeView = {
   version: '1.2.3',
   cgroupDriver: 'cgroupfs',
@@ -199,6 +213,7 @@ export type FakeServices = {
   readonly containers?: Partial<Containers>
   readonly images?: Partial<Images>
   readonly events?: Events
+  readonly streams?: Streams
   readonly node?: Partial<NodeView>
 }
 
@@ -209,6 +224,7 @@ export function fakeServices(given: FakeServices = {}): CriServices {
     containers: { ...absentContainers, ...given.containers },
     images: { ...absentImages, ...given.images },
     events: given.events ?? noEvents,
+    streams: given.streams ?? noStreams,
     node: { ...plainNode, ...given.node },
   }
 }

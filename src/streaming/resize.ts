@@ -1,0 +1,42 @@
+import { StringDecoder } from 'node:string_decoder'
+import type { TerminalSize } from '../runtime/channels.ts'
+
+/** Of one announcement: a client sends some thirty bytes. */
+const MAX_LENGTH = 1024
+
+/**
+ * Terminal sizes out of a stream of JSON objects `{"Width":80,"Height":24}`, run together and cut anywhere. What is
+ * none is skipped: a wrong size spoils a picture, not a session.
+ */
+export class ResizeReader {
+  readonly #decoder = new StringDecoder('utf8')
+  #text = ''
+
+  /** The sizes that are complete with this chunk, in order; both numbers are from 1 to 65535. */
+  push(chunk: Buffer): TerminalSize[] {
+    this.#text += this.#decoder.write(chunk)
+    const sizes: TerminalSize[] = []
+    for (let end = this.#text.indexOf('}'); end >= 0; end = this.#text.indexOf('}')) {
+      const size = parseSize(this.#text.slice(this.#text.lastIndexOf('{', end), end + 1))
+      this.#text = this.#text.slice(end + 1)
+      if (size !== undefined) sizes.push(size)
+    }
+    if (this.#text.length > MAX_LENGTH) this.#text = ''
+    return sizes
+  }
+}
+
+function parseSize(text: string): TerminalSize | undefined {
+  if (text.length > MAX_LENGTH) return undefined
+  try {
+    const { Width: width, Height: height } = JSON.parse(text)
+    return isCells(width) && isCells(height) ? { width, height } : undefined
+  } catch {
+    return undefined
+  }
+}
+
+/** uint16; 0 is what a client says that has no terminal. */
+function isCells(value: unknown): value is number {
+  return Number.isInteger(value) && (value as number) >= 1 && (value as number) <= 0xffff
+}

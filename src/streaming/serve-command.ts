@@ -1,0 +1,80 @@
+import type { Duplex } from 'node:stream'
+import type { WebSocket } from 'ws'
+import type { WantedStreams } from '../model/stream-request.ts'
+import type { Channels } from '../runtime/channels.ts'
+import type { CommandProtocol } from './protocols.ts'
+import { type CommandStreams, runCommand } from './remote-command.ts'
+import type { SessionEnd, Sessions, Subject } from './sessions.ts'
+import { SpdyCommandStreams } from './spdy-command.ts'
+import { SpdyConnection } from './spdy-connection.ts'
+import { WebSocketChannels } from './websocket-channels.ts'
+
+/*
+ * One exec or attach, from the upgraded connection to its end.
+ */
+
+/** How long a client has to open its streams. */
+const OPEN_STREAMS_MS = 30_000
+
+export type Command = {
+  readonly subject: Subject
+  readonly wanted: WantedStreams
+  readonly protocol: CommandProtocol
+  /** @returns the exit code, if there is one */
+  run(channels: Channels, signal: AbortSignal): Promise<number | undefined>
+}
+
+export function serveSpdyCommand(
+  sessions: Sessions,
+  { subject, wanted, protocol, run }: Command,
+  socket: Duplex,
+  head: Buffer,
+): Promise<void> {
+  const streams = new SpdyCommandStreams(wanted, protocol, OPEN_STREAMS_MS)
+  return sessions.run(
+    subject,
+    events => new SpdyConnection(socket, head, { ...events, onStream: opening => streams.add(opening) }),
+    async (_, signal) => {
+      const complete = await streams.complete(signal)
+      return await endOf(subject, complete, protocol, channels => run(channels, signal))
+    },
+  )
+}
+
+/** Channels of the remote command protocols over a WebSocket. */
+const CHANNEL = { stdin: 0, stdout: 1, stderr: 2, error: 3, resize: 4 } as const
+
+export function serveWebSocketCommand(
+  sessions: Sessions,
+  { subject, wanted, protocol, run }: Command,
+  ws: WebSocket,
+  socket: Duplex,
+): Promise<void> {
+  return sessions.run(
+    subject,
+    events => new WebSocketChannels(ws, socket, protocol, events),
+    async (connection, signal) => {
+      const { tty, stdin, stdout, stderr } = wanted
+      const streams: CommandStreams = {
+        error: connection.open(CHANNEL.error),
+        ...(stdin ? { stdin: connection.open(CHANNEL.stdin) } : {}),
+        ...(stdout ? { stdout: connection.open(CHANNEL.stdout) } : {}),
+        ...(stderr && !tty ? { stderr: connection.open(CHANNEL.stderr) } : {}),
+        ...(tty ? { resize: connection.open(CHANNEL.resize) } : {}),
+      }
+      connection.greet(stdout ? CHANNEL.stdout : stderr ? CHANNEL.stderr : CHANNEL.error)
+      return await endOf(subject, streams, protocol, channels => run(channels, signal))
+    },
+  )
+}
+
+async function endOf(
+  { kind }: Subject,
+  streams: CommandStreams,
+  protocol: CommandProtocol,
+  run: (channels: Channels) => Promise<number | undefined>,
+): Promise<SessionEnd> {
+  const end = await runCommand(streams, protocol, run)
+  if ('failure' in end) return end
+  return kind === 'exec' ? { facts: { exitCode: end.exitCode } } : {}
+}
