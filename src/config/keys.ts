@@ -1,3 +1,4 @@
+// biome-ignore-all lint/style/noExcessiveLinesPerFile: one table, in which a key is looked up by its name
 import {
   capability,
   cipherSuite,
