@@ -168,13 +168,13 @@ test('what Berth cannot grant is refused, not ignored', () => {
 test('a key that nothing acts on yet warns when it is changed', () => {
   write(
     'pending',
-    '[crio.image]\nsignature_policy = "/etc/containers/policy.json"\n[crio.metrics]\nenable_metrics = true\n',
+    '[crio.tracing]\nenable_tracing = true\n[crio.metrics]\nmetrics_port = 9091\nenable_metrics = true\n',
   )
   const { config, warnings } = load()
-  assert.equal(config.image.signaturePolicy, '/etc/containers/policy.json')
+  assert.equal(config.tracing.enableTracing, true)
   assert.deepEqual(
     warnings.map(warning => warning.slice(file.length, warning.indexOf(' has'))),
-    [':2: crio.image.signature_policy', ':4: crio.metrics.enable_metrics'],
+    [':2: crio.tracing.enable_tracing', ':5: crio.metrics.enable_metrics'],
   )
 })
 

@@ -230,8 +230,10 @@ test('an idle session is ended, one with data is not', async context => {
 })
 
 test('closing tells every client why, and leaves nothing open', async context => {
+  let running = 0
   const { server, recorded } = await serveStreams(context, {
     exec: async (_id, _command, _tty, _channels, signal) => {
+      running++
       await once(signal, 'abort')
       throw signal.reason
     },
@@ -246,7 +248,7 @@ test('closing tells every client why, and leaves nothing open', async context =>
   const { port } = new URL(server.exec(exec))
   const silent = connect(Number(port), '127.0.0.1')
   await once(silent, 'connect')
-  await until('all are open', () => error.replied)
+  await until('both commands run', () => running === 2)
   await server.close()
   await Promise.all([spdy.untilClosed(), ws.untilClosed(), forward.untilClosed()])
   assert.match(error.received.toString(), /shutting down/)
