@@ -189,10 +189,13 @@ function shuttingDown(): BerthError {
   return new BerthError('unavailable', 'berth is shutting down')
 }
 
+/** A request counts its time from when it was sent; it may have been on its way, or in a queue, for this long. */
+const ON_ITS_WAY_MS = 1000
+
 /** Whether the client went away or its time was up: the library announces both in the same way. */
 function departure(call: AnyCall): BerthError {
-  const deadline = call.getDeadline()
-  if (Number(deadline) <= Date.now()) return new BerthError('deadline', "the caller's deadline passed")
+  const late = Number(call.getDeadline()) <= Date.now() + ON_ITS_WAY_MS
+  if (late) return new BerthError('deadline', "the caller's deadline passed")
   return new BerthError('cancelled', 'the caller gave up')
 }
 
