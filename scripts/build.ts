@@ -13,6 +13,7 @@ const compileCache = join(dist, '.cache')
 const entryPoints = {
   berth: 'src/main.ts',
   'namespace-worker': 'src/os/namespace-worker.ts',
+  'archive-worker': 'src/storage/archive-worker.ts',
   'unpack-worker': 'src/storage/unpack-worker.ts',
 }
 

@@ -240,6 +240,7 @@ async function compose(
     new CriServer({
       services: { pods, containers, images, events, streams: streaming, node: nodeView(node) },
       admin: adminBackend(node),
+      imageAdmin: images.admin,
       log,
       metrics,
       protoDir: installedPath('proto'),

@@ -1,12 +1,11 @@
 import { Command, CommanderError } from 'commander'
 import { messageOf } from '../base/errors.ts'
 import { VERSION } from '../base/version.ts'
+import { client, type Work } from './client-command.ts'
 import { addConfigFlags, givenFlags } from './config-flags.ts'
 import { exitCodeOf, OK, USAGE } from './exit-codes.ts'
+import { addImage } from './image/commands.ts'
 import type { Streams } from './streams.ts'
-
-/** A command's work: an exit code, or an error that becomes one. */
-type Work = (streams: Streams) => Promise<number>
 
 const EXIT_CODES = `
 Exit codes:
@@ -50,6 +49,7 @@ function buildProgram(streams: Streams, choose: (work: Work) => void): Command {
   addTimeline(program, choose)
   addPull(program, choose)
   addRegistry(program, choose)
+  addImage(program, choose)
   program
     .command('version')
     .description('print the version')
@@ -87,17 +87,6 @@ function addConfig(program: Command, choose: (work: Work) => void): void {
     .action((files: string[]) =>
       choose(async streams => (await import('./config.ts')).checkFiles(files, streams)),
     )
-}
-
-/** Commands that ask the daemon find its socket as the daemon itself does, or are told. */
-function client(program: Command, name: string, description: string): Command {
-  return program
-    .command(name)
-    .description(description)
-    .option('-c, --config <value>', 'configuration file of the daemon')
-    .option('-d, --config-dir <value>', 'directory of its drop-ins')
-    .option('--listen <value>', "the daemon's socket; no configuration is read then")
-    .option('--json', 'print JSON')
 }
 
 function addStatus(program: Command, choose: (work: Work) => void): void {

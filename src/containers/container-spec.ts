@@ -1,7 +1,7 @@
 import { lstatSync, readFileSync, realpathSync, statSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { errnoOf, internal, invalid, messageOf, notFound, precondition } from '../base/errors.ts'
+import { errnoOf, inStep, internal, invalid, messageOf, precondition } from '../base/errors.ts'
 import { sameContent } from '../base/same-content.ts'
 import type { Container, ContainerConfig, Mount } from '../model/container.ts'
 import type { Image } from '../model/image.ts'
@@ -43,18 +43,21 @@ export function requireImages(
   container: Pick<Container, 'config'>,
 ): ContainerImages {
   const { image, mounts } = container.config
-  const root = context.images.resolve(image)
-  if (root === undefined) throw notFound('image', image)
+  const root = context.images.require(image)
   const volumes = new Map<number, Image>()
   mounts.forEach((mount, index) => {
     if (mount.image === undefined) return
-    const volume = context.images.resolve(mount.image.ref)
-    if (volume === undefined) {
-      throw notFound(`ImageVolumeMountFailed: config.mounts[${index}].image`, mount.image.ref)
-    }
-    volumes.set(index, volume)
+    volumes.set(index, requireVolume(context, mount.image.ref, index))
   })
   return { root, volumes }
+}
+
+function requireVolume({ images }: ContainerContext, reference: string, index: number): Image {
+  try {
+    return images.require(reference)
+  } catch (error) {
+    throw inStep(`ImageVolumeMountFailed: config.mounts[${index}].image`, error)
+  }
 }
 
 /** Looks up everything the spec depends on in the mounted root and on the node, then builds it. */
@@ -228,7 +231,7 @@ function imageVolume(
   index: number,
   image: Image,
 ): string {
-  const layers = context.images.layersOf(image)
+  const layers = volumeLayers(context, image)
   const ids = mappedIds(context, container.podId)
   const view = context.snapshots.mountImageView(container.id, index, layers, ids)
   const subPath = mount.image?.subPath ?? ''
@@ -239,4 +242,12 @@ function imageVolume(
     `config.mounts[${index}].image_sub_path`,
     `ImageVolumeMountFailed: ${JSON.stringify(subPath)} does not exist in the image`,
   )
+}
+
+function volumeLayers({ images }: ContainerContext, image: Image): string[] {
+  try {
+    return images.layersOf(image)
+  } catch (error) {
+    throw inStep('ImageVolumeMountFailed', error)
+  }
 }

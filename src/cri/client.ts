@@ -3,6 +3,7 @@ import { Client, credentials, type ServiceDefinition, type ServiceError } from '
 import type { MethodDefinition } from '@grpc/proto-loader'
 import { errnoOf, messageOf, precondition } from '../base/errors.ts'
 import type { AdminDefinition } from './generated/berth/admin/v1/Admin.ts'
+import type { ImageAdminDefinition } from './generated/berth/admin/v1/ImageAdmin.ts'
 import type { ImageServiceDefinition } from './generated/runtime/v1/ImageService.ts'
 import type { RuntimeServiceDefinition } from './generated/runtime/v1/RuntimeService.ts'
 import { loadServices } from './proto.ts'
@@ -19,6 +20,10 @@ type Calls<Definition> = {
 }
 type RuntimeCalls = Calls<RuntimeServiceDefinition>
 type ImageCalls = Calls<ImageServiceDefinition>
+type ImageAdminCalls = Calls<ImageAdminDefinition>
+
+/** Names of the calls about images that answer with many messages. */
+type ImageAdminStream = 'VerifyImages'
 
 /** Names of the calls that answer with many messages. */
 type RuntimeStream = Extract<keyof RuntimeCalls, `Stream${string}` | 'GetContainerEvents'>
@@ -71,6 +76,21 @@ export class BerthClient implements Disposable {
     request: Request<AdminDefinition[Name]>,
   ): Promise<Reply<AdminDefinition[Name]>> {
     return this.#unary(this.#services.admin, name, request)
+  }
+
+  imageAdmin<Name extends Exclude<keyof ImageAdminCalls, ImageAdminStream>>(
+    name: Name,
+    request: Request<ImageAdminDefinition[Name]>,
+  ): Promise<Reply<ImageAdminDefinition[Name]>> {
+    return this.#unary(this.#services.imageAdmin, name, request)
+  }
+
+  imageAdminStream<Name extends ImageAdminStream>(
+    name: Name,
+    request: Request<ImageAdminDefinition[Name]>,
+    signal?: AbortSignal,
+  ): AsyncGenerator<Reply<ImageAdminDefinition[Name]>, void, undefined> {
+    return this.#stream(this.#services.imageAdmin, name, request, signal)
   }
 
   /** As long as the daemon has something to say; leaving the loop or aborting gives the call up. */

@@ -5,6 +5,8 @@ import { withItemsEncodedOnce } from './encode-once.ts'
 import type { ProtoGrpcType as AdminProto } from './generated/admin.ts'
 import type { ProtoGrpcType as CriProto } from './generated/api.ts'
 import type { AdminDefinition } from './generated/berth/admin/v1/Admin.ts'
+import type { ImageAdminDefinition } from './generated/berth/admin/v1/ImageAdmin.ts'
+import type { ProtoGrpcType as ImageAdminProto } from './generated/image-admin.ts'
 import type { ImageServiceDefinition } from './generated/runtime/v1/ImageService.ts'
 import type { RuntimeServiceDefinition } from './generated/runtime/v1/RuntimeService.ts'
 
@@ -12,6 +14,7 @@ export type ServiceDefinitions = {
   readonly runtime: RuntimeServiceDefinition
   readonly image: ImageServiceDefinition
   readonly admin: AdminDefinition
+  readonly imageAdmin: ImageAdminDefinition
 }
 
 /**
@@ -29,7 +32,7 @@ export function loadServices(protoDir: string): ServiceDefinitions {
 const loaded = new Map<string, ServiceDefinitions>()
 
 function parse(protoDir: string): ServiceDefinitions {
-  const files = [join(protoDir, 'runtime/v1/api.proto'), join(protoDir, 'admin.proto')]
+  const files = ['runtime/v1/api.proto', 'admin.proto', 'image-admin.proto'].map(file => join(protoDir, file))
   const definition = loadSync(files, {
     keepCase: true,
     longs: String,
@@ -37,7 +40,7 @@ function parse(protoDir: string): ServiceDefinitions {
     defaults: true,
     oneofs: true,
   })
-  const grpc = loadPackageDefinition(definition) as unknown as CriProto & AdminProto
+  const grpc = loadPackageDefinition(definition) as unknown as CriProto & AdminProto & ImageAdminProto
   const runtime = grpc.runtime.v1.RuntimeService.service
   return {
     runtime: {
@@ -47,5 +50,6 @@ function parse(protoDir: string): ServiceDefinitions {
     },
     image: grpc.runtime.v1.ImageService.service,
     admin: grpc.berth.admin.v1.Admin.service,
+    imageAdmin: grpc.berth.admin.v1.ImageAdmin.service,
   }
 }

@@ -3,6 +3,7 @@ import { Server, ServerCredentials } from '@grpc/grpc-js'
 import { sleep } from '../base/clock.ts'
 import { type AdminBackend, adminService } from './admin-service.ts'
 import { type CallLog, type CallObserver, Calls } from './call.ts'
+import { type ImageAdminBackend, imageAdminService } from './image-admin-service.ts'
 import { imageService } from './image-service.ts'
 import { loadServices } from './proto.ts'
 import { runtimeService } from './runtime-service.ts'
@@ -12,6 +13,7 @@ import { UnixListener } from './socket.ts'
 export type CriServerOptions = {
   readonly services: CriServices
   readonly admin: AdminBackend
+  readonly imageAdmin: ImageAdminBackend
   readonly log: CallLog
   readonly metrics: CallObserver
   /** Directory with the interface definitions. */
@@ -38,7 +40,7 @@ export class CriServer {
   #listener: UnixListener | undefined
 
   constructor(options: CriServerOptions) {
-    const { services, admin, log, metrics, protoDir } = options
+    const { services, admin, imageAdmin, log, metrics, protoDir } = options
     const definitions = loadServices(protoDir)
     this.#options = options
     this.#calls = new Calls(log, metrics)
@@ -50,6 +52,7 @@ export class CriServer {
     this.#grpc.addService(definitions.runtime, runtimeService(this.#calls, services))
     this.#grpc.addService(definitions.image, imageService(this.#calls, services.images, services.node))
     this.#grpc.addService(definitions.admin, adminService(this.#calls, admin, services.images))
+    this.#grpc.addService(definitions.imageAdmin, imageAdminService(this.#calls, imageAdmin))
   }
 
   /** @throws BerthError when the socket cannot be made */

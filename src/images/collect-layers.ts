@@ -14,15 +14,17 @@ type Store = { readonly db: Database; readonly snapshots: LayerSnapshots; readon
  */
 export function collectLayers({ db, snapshots, log }: Store, leases: LayerLeases): void {
   const doomed = withoutLeased(db.read.layers.unused(), leases)
-  if (doomed.length === 0) return
+  const retired = db.read.layers.retiredUnheld()
+  if (doomed.length + retired.length === 0) return
   db.transact('layers deleted', tx => {
     for (const layer of doomed) tx.layers.delete(layer.chainId)
+    for (const dir of retired) tx.layers.forgetRetired(dir)
   })
-  for (const layer of doomed) {
+  for (const dir of [...doomed.map(layer => layer.dir), ...retired]) {
     try {
-      snapshots.discard(snapshots.layerPath(layer.dir))
+      snapshots.discard(snapshots.layerPath(dir))
     } catch (error) {
-      log.warn({ layer: layer.chainId, error: messageOf(error) }, 'a deleted layer is left on disk')
+      log.warn({ directory: dir, error: messageOf(error) }, 'a deleted layer is left on disk')
     }
   }
   log.info({ layers: doomed.length, bytes: sum(doomed) }, 'unused layers deleted')

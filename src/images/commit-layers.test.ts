@@ -19,7 +19,17 @@ function setUp(t: TestContext) {
   })
   const pathsOf = (top: Digest | undefined) =>
     top === undefined ? [] : db.read.layers.chain(top).map(layer => snapshots.layerPath(layer.dir))
-  return { db, snapshots, committer: new LayerCommitter({ db, snapshots, pathsOf }) }
+  return {
+    db,
+    snapshots,
+    committer: new LayerCommitter({
+      db,
+      snapshots,
+      pathsOf,
+      has: id => db.read.layers.get(id) !== undefined,
+      onReplaced: () => undefined,
+    }),
+  }
 }
 
 function idOf(number: number): Digest {

@@ -1,7 +1,8 @@
-import { existsSync } from 'node:fs'
 import type { Digest } from '../base/digest.ts'
+import type { Layer } from '../model/image.ts'
 import type { Database } from '../state/database.ts'
-import type { UnpackedLayer } from '../storage/snapshots.ts'
+import { nextDir } from '../state/layers.ts'
+import type { LayerSeal, UnpackedLayer } from '../storage/snapshots.ts'
 import type { LayerSnapshots, PlannedLayer } from './layers.ts'
 
 /** A layer that is unpacked and verified, in its staging directory. */
@@ -17,14 +18,20 @@ type Pending = StagedLayer & {
   readonly reject: (error: unknown) => void
 }
 
-/** What a layer becomes: the name of its directory, and whether its row was there before. */
-type Named = Pending & { readonly dir: string; readonly isKnown: boolean }
+type Finished = Pending & { readonly seal: LayerSeal }
+
+/** What a layer becomes: the name of its directory, and the row that it had before. */
+type Named = Finished & { readonly dir: string; readonly before: Layer | undefined }
 
 export type CommitterOptions = {
   readonly db: Database
   readonly snapshots: LayerSnapshots
   /** Directories of a committed chain, topmost first. */
   pathsOf(top: Digest | undefined): string[]
+  /** Whether a layer is committed and can be stood on. */
+  has(chainId: Digest): boolean
+  /** A layer that was damaged is whole again. */
+  onReplaced(chainId: Digest): void
 }
 
 /**
@@ -74,16 +81,12 @@ export class LayerCommitter {
       for (const [chainId, pending] of this.#pending) {
         const { parent } = pending.layer
         if (taken.has(chainId)) continue
-        if (parent === undefined || taken.has(parent) || this.#isCommitted(parent))
+        if (parent === undefined || taken.has(parent) || this.#options.has(parent))
           taken.set(chainId, pending)
       }
     }
     for (const chainId of taken.keys()) this.#pending.delete(chainId)
     return [...taken.values()]
-  }
-
-  #isCommitted(chainId: Digest): boolean {
-    return this.#options.db.read.layers.get(chainId) !== undefined
   }
 
   async #commitAll(batch: readonly Pending[]): Promise<void> {
@@ -94,8 +97,11 @@ export class LayerCommitter {
       named = this.#name(finished)
       await this.#options.snapshots.publishLayers(named)
       this.#options.db.transact('layers committed', tx => {
-        for (const { layer, unpacked } of named)
-          tx.layers.commit(layer.chainId, unpacked.size, unpacked.inodes)
+        for (const { layer, unpacked, seal, before } of named) {
+          const committed = { size: unpacked.size, inodes: unpacked.inodes, seal }
+          if (before === undefined) tx.layers.commit(layer.chainId, committed)
+          else tx.layers.replace(before, committed)
+        }
       })
     } catch (error) {
       try {
@@ -105,14 +111,17 @@ export class LayerCommitter {
       }
       return
     }
-    for (const { resolve } of named) resolve()
+    for (const { layer, before, resolve } of named) {
+      if (before !== undefined) this.#options.onReplaced(layer.chainId)
+      resolve()
+    }
   }
 
   /** One that cannot be finished fails alone; those above it wait on, until they are given up. */
-  async #finish(batch: readonly Pending[]): Promise<Pending[]> {
+  async #finish(batch: readonly Pending[]): Promise<Finished[]> {
     const paths = new Map<Digest, readonly string[]>()
     const failed = new Set<Digest>()
-    const finished: Pending[] = []
+    const finished: Finished[] = []
     for (const pending of batch) {
       const { layer, staging, unpacked, signal, reject } = pending
       const { chainId, parent } = layer
@@ -124,9 +133,9 @@ export class LayerCommitter {
           continue
         }
         const below = (parent && paths.get(parent)) ?? this.#options.pathsOf(parent)
-        await this.#options.snapshots.finishLayer(staging, unpacked, below)
+        const seal = await this.#options.snapshots.finishLayer(staging, unpacked, below)
         paths.set(chainId, [staging, ...below])
-        finished.push(pending)
+        finished.push({ ...pending, seal })
       } catch (error) {
         failed.add(chainId)
         reject(error)
@@ -135,35 +144,36 @@ export class LayerCommitter {
     return finished
   }
 
-  /** The intents. A row without its directory gets it back under its old name. */
-  #name(layers: readonly Pending[]): Named[] {
-    const { db } = this.#options
-    const known = new Map(layers.map(({ layer }) => [layer, db.read.layers.get(layer.chainId)?.dir]))
+  /**
+   * The intents. A layer that has a row gets a new directory beside the old one: containers may stand on that, and
+   * whatever is in the new one's place is of a try that was broken off.
+   */
+  #name(layers: readonly Finished[]): Named[] {
+    const { db, snapshots } = this.#options
+    const rows = layers.map(({ layer }) => db.read.layers.get(layer.chainId))
     const names = db.transact('layers extracting', tx =>
-      layers.map(({ layer }) => {
-        const dir = known.get(layer)
-        if (dir !== undefined) return dir
+      layers.map(({ layer }, index) => {
+        const before = rows[index]
+        if (before !== undefined) return nextDir(before)
         tx.layers.delete(layer.chainId) // an intent whose undo failed
         return tx.layers.insertExtracting(layer, layer.blob)
       }),
     )
-    return layers.map((pending, index) => ({
-      ...pending,
-      dir: names[index]!,
-      isKnown: known.get(pending.layer) !== undefined,
-    }))
+    return layers.map((finished, index) => {
+      const [dir, before] = [names[index]!, rows[index]]
+      if (before !== undefined) snapshots.discard(snapshots.layerPath(dir))
+      return { ...finished, dir, before }
+    })
   }
 
   #undo(layers: readonly Named[]): void {
     const { db, snapshots } = this.#options
-    const made = layers.filter(({ isKnown }) => !isKnown).toReversed()
+    const made = layers.filter(({ before }) => before === undefined).toReversed()
     if (made.length > 0) {
       db.transact('layers given up', tx => {
         for (const { layer } of made) tx.layers.delete(layer.chainId)
       })
     }
-    for (const path of layers.map(({ dir }) => snapshots.layerPath(dir))) {
-      if (existsSync(path)) snapshots.discard(path)
-    }
+    for (const { dir } of layers) snapshots.discard(snapshots.layerPath(dir))
   }
 }

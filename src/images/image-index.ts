@@ -55,6 +55,14 @@ export class ImageIndex {
     })
   }
 
+  /** The image stays, also without any name. */
+  deleteName(name: string): void {
+    const owner = this.named(name)
+    if (owner === undefined) return
+    this.#owners.delete(name)
+    this.#set(without(owner, name))
+  }
+
   delete(id: Digest): void {
     for (const [name, owner] of this.#owners) if (owner === id) this.#owners.delete(name)
     this.#images.delete(id)

@@ -306,7 +306,7 @@ test('after an end at any moment rows and directories agree again', async t => {
   checkWhole(fixture, 3)
   assert.equal(host.images.list('').length, 2)
 
-  // A layer that is lost takes the images that stand on it along, until they are pulled again.
+  // The images that stand on a layer that is lost cannot be used until they are pulled again; their names stay.
   const [lost] = host.images.layersOf(host.images.status(two.id)!)
   rmSync(lost!, { recursive: true })
   await host.restart()
@@ -314,24 +314,22 @@ test('after an end at any moment rows and directories agree again', async t => {
     host.images.list('').map(({ id }) => id),
     [one.id],
   )
-  await host.pull('app:two')
-  assert.equal(host.images.layersOf(host.images.status(two.id)!)[0], lost)
-  checkWhole(fixture, 3)
-})
-
-test('a layer that is lost at run time is brought back by a pull, below others too', async t => {
-  const fixture = await start(t)
-  const { host } = fixture
-  const pushed = await image(['one', 'two', 'three'])
-  host.server.push(pushed, 'app', 'latest')
-  const id = await host.pull('app')
-  rmSync(host.images.layersOf(host.images.status(id)!)[1]!, { recursive: true })
-  await host.pull('app')
-  checkWhole(fixture, 3)
-  assert.deepEqual(
-    pushed.layers.map(({ blob }) => host.downloads(blob.digest)),
-    [1, 2, 1],
+  assert.throws(
+    () => host.images.require(two.id),
+    saying('not-found', /pulled again: its layer .* is missing/),
   )
+  assert.deepEqual(
+    host.images.admin
+      .list('')
+      .map(({ image, damage }) => [image.id, image.repoTags.length, damage !== undefined]),
+    [
+      [one.id, 1, false],
+      [two.id, 1, true],
+    ],
+  )
+  await host.pull('app:two')
+  assert.equal(host.images.layersOf(host.images.status(two.id)!)[0], `${lost}.1`)
+  checkWhole(fixture, 3)
 })
 
 test('progress ends with every layer, for each who waits', async t => {

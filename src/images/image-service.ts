@@ -1,7 +1,7 @@
 import { dirname } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { type Digest, isDigest } from '../base/digest.ts'
-import { BerthError, isCode, messageOf } from '../base/errors.ts'
+import { BerthError, isCode, messageOf, notFound } from '../base/errors.ts'
 import { SingleFlight } from '../base/single-flight.ts'
 import type { Image } from '../model/image.ts'
 import type { Log } from '../observe/log.ts'
@@ -11,7 +11,9 @@ import type { Registry } from '../registry/registry.ts'
 import type { Database } from '../state/database.ts'
 import type { UnpackLimits } from '../storage/snapshots.ts'
 import { collectLayers } from './collect-layers.ts'
+import { ImageAdmin } from './image-admin.ts'
 import { ImageIndex } from './image-index.ts'
+import { LayerHealth } from './layer-health.ts'
 import { LayerLeases } from './layer-leases.ts'
 import { LayerStore } from './layer-store.ts'
 import type { LayerSnapshots } from './layers.ts'
@@ -48,18 +50,44 @@ export class ImageService {
   readonly #platform: Platform
   readonly #leases = new LayerLeases()
   readonly #index: ImageIndex
+  readonly #health: LayerHealth
   readonly #layers: LayerStore
   readonly #pulls = new SingleFlight<PulledImage>('last-waiter')
   readonly #running = new Map<string, RunningPull>()
   readonly #closing = new AbortController()
   #retryTimer: NodeJS.Timeout | undefined
+  /** What operators ask for. */
+  readonly admin: ImageAdmin
 
   constructor(options: ImageServiceOptions) {
     const { db, snapshots, limits, maxParallelDownloads, pinnedImages } = options
     this.#options = options
     this.#platform = options.platform ?? nodePlatform()
     this.#index = new ImageIndex(db.read.images.all(), pinnedBy(pinnedImages))
-    this.#layers = new LayerStore({ db, snapshots, leases: this.#leases, limits, maxParallelDownloads })
+    this.#health = new LayerHealth(db, options.log)
+    this.#layers = new LayerStore({
+      db,
+      snapshots,
+      leases: this.#leases,
+      limits,
+      maxParallelDownloads,
+      onReplaced: chainId => this.#health.replaced(chainId),
+    })
+    this.admin = new ImageAdmin({
+      db,
+      registry: options.registry,
+      snapshots,
+      log: options.log,
+      platform: this.#platform,
+      index: this.#index,
+      layers: this.#layers,
+      leases: this.#leases,
+      health: this.#health,
+      closing: this.#closing.signal,
+      find: reference => this.find(reference),
+      forget: images => this.#forget(images),
+      collect: () => this.collect(),
+    })
   }
 
   /**
@@ -102,7 +130,7 @@ export class ImageService {
 
   /** '' lists all, oldest first; anything else at most the one image it means. */
   list(reference: string): Image[] {
-    if (reference === '') return this.#index.all()
+    if (reference === '') return this.#index.all().filter(image => this.#isWhole(image))
     const image = this.resolve(reference)
     return image === undefined ? [] : [image]
   }
@@ -113,9 +141,25 @@ export class ImageService {
 
   /**
    * What is here under an id (with or without `sha256:`), a name with or without tag or digest, or the beginning of
-   * exactly one id. The same object for each of them, until the image's names change.
+   * exactly one id. The same object for each of them, until the image's names change. Undefined for an image that
+   * cannot be used: whoever wants it pulls it again, and that mends it.
    */
   resolve(reference: string): Image | undefined {
+    const image = this.find(reference)
+    return image !== undefined && this.#isWhole(image) ? image : undefined
+  }
+
+  /** @throws BerthError not-found, saying why */
+  require(reference: string): Image {
+    const image = this.find(reference)
+    if (image === undefined) throw notFound('image', reference)
+    const damage = this.#health.damageOf(image.id)
+    if (damage === undefined) return image
+    throw new BerthError('not-found', `image ${JSON.stringify(reference)} must be pulled again: ${damage}`)
+  }
+
+  /** As `resolve`, damaged images too. */
+  find(reference: string): Image | undefined {
     const hex = reference.startsWith('sha256:') ? reference.slice('sha256:'.length) : reference
     const id = `sha256:${hex}`
     if (isDigest(id)) return this.#index.get(id)
@@ -124,7 +168,7 @@ export class ImageService {
 
   /** Removes the image with all its names; unknown ones are no error. Containers keep what they stand on. */
   async remove(reference: string): Promise<void> {
-    const image = this.resolve(reference)
+    const image = this.find(reference)
     if (image === undefined) return
     this.#forget([image])
     this.#options.log.info({ imageId: image.id, names: image.repoTags }, 'image removed')
@@ -145,9 +189,23 @@ export class ImageService {
     }
   }
 
-  /** Absolute directories, topmost first. */
+  /**
+   * Absolute directories, topmost first, each of them looked at.
+   * @throws BerthError precondition if one is not what it should be; the image is not listed any more then
+   */
   layersOf(image: Image): string[] {
-    return this.#layers.pathsOf(image.topLayer)
+    const { db, snapshots } = this.#options
+    const chain = image.topLayer === undefined ? [] : db.read.layers.chain(image.topLayer)
+    for (const layer of chain) {
+      const damage = this.#layers.damageOf(layer)
+      if (damage === undefined) continue
+      this.#health.report(layer, damage)
+      throw new BerthError(
+        'precondition',
+        `image ${image.repoTags[0] ?? image.id} must be pulled again: its layer ${layer.diffId} is damaged: ${damage}`,
+      )
+    }
+    return chain.map(layer => snapshots.layerPath(layer.dir))
   }
 
   /** Bytes and inodes of the layers, from their rows, and a directory on their file system; time in ns. */
@@ -174,14 +232,7 @@ export class ImageService {
 
   /** Once, at start, before anything else. */
   async recover(): Promise<void> {
-    const lost = await recoverLayers(this.#options, this.#index.all())
-    for (const image of lost) {
-      this.#options.log.warn(
-        { imageId: image.id, names: image.repoTags },
-        'an image with missing layers is forgotten; it will be pulled again when it is needed',
-      )
-    }
-    this.#forget(lost)
+    await recoverLayers(this.#options, this.#health)
     // What a pull had committed when the daemon ended: whoever wanted it will ask again.
     this.#keepForRetry(this.#options.db.read.layers.unused().map(layer => layer.chainId))
   }
@@ -220,6 +271,10 @@ export class ImageService {
     } finally {
       this.#running.delete(key)
     }
+  }
+
+  #isWhole(image: Image): boolean {
+    return this.#health.damageOf(image.id) === undefined
   }
 
   /** The first meaning of a name that is here. */

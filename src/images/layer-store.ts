@@ -1,7 +1,7 @@
-import { existsSync } from 'node:fs'
 import { type Digest, hexOf } from '../base/digest.ts'
 import { Semaphore } from '../base/semaphore.ts'
 import { SingleFlight } from '../base/single-flight.ts'
+import type { Layer } from '../model/image.ts'
 import type { Repository } from '../registry/registry.ts'
 import type { Database } from '../state/database.ts'
 import type { UnpackedLayer, UnpackLimits } from '../storage/snapshots.ts'
@@ -29,6 +29,8 @@ export type LayerStoreOptions = {
   readonly limits: UnpackLimits
   /** Layers on their way at once, over all pulls. */
   readonly maxParallelDownloads: number
+  /** A layer that was damaged is whole again. */
+  readonly onReplaced: (chainId: Digest) => void
 }
 
 /**
@@ -46,13 +48,22 @@ export class LayerStore {
   constructor(options: LayerStoreOptions) {
     this.#options = options
     this.#slots = new Semaphore('layer downloads', options.maxParallelDownloads)
-    this.#committer = new LayerCommitter({ ...options, pathsOf: top => this.pathsOf(top) })
+    this.#committer = new LayerCommitter({
+      ...options,
+      pathsOf: top => this.pathsOf(top),
+      has: id => this.has(id),
+    })
   }
 
-  /** Committed, and its directory is where it belongs. */
+  /** Committed, and as far as can be told at a glance its directory is what it should be. */
   has(chainId: Digest): boolean {
     const layer = this.#options.db.read.layers.get(chainId)
-    return layer !== undefined && existsSync(this.#options.snapshots.layerPath(layer.dir))
+    return layer !== undefined && this.damageOf(layer) === undefined
+  }
+
+  /** What is wrong with a layer: what was found before, or what a glance at its directory tells. */
+  damageOf(layer: Layer): string | undefined {
+    return layer.damage ?? this.#options.snapshots.checkLayer(layer.dir, layer.seal)
   }
 
   isCommitted(chainId: Digest): boolean {
@@ -163,6 +174,6 @@ export class LayerStore {
   }
 
   #discard(path: string): void {
-    if (existsSync(path)) this.#options.snapshots.discard(path)
+    this.#options.snapshots.discard(path)
   }
 }

@@ -1,21 +1,15 @@
-import type { Digest } from '../base/digest.ts'
-import type { Image } from '../model/image.ts'
 import type { Log } from '../observe/log.ts'
 import type { Database } from '../state/database.ts'
+import type { LayerHealth } from './layer-health.ts'
 import type { LayerSnapshots } from './layers.ts'
 
 type Store = { readonly db: Database; readonly snapshots: LayerSnapshots; readonly log: Log }
 
 /**
  * Makes rows and directories agree after an end at any instruction, before anything is pulled: intents and directories
- * without a committed row go. A row keeps its place when its directory is lost; the next pull fetches it again.
- *
- * @returns the images that stand on lost layers, to be forgotten so that they are pulled again
+ * that no row names go. A row keeps its place when its directory is lost or another's; the next pull fetches it again.
  */
-export async function recoverLayers(
-  { db, snapshots, log }: Store,
-  images: readonly Image[],
-): Promise<Image[]> {
+export async function recoverLayers({ db, snapshots, log }: Store, health: LayerHealth): Promise<void> {
   const intents = db.read.layers.extracting()
   if (intents.length > 0) {
     db.transact('layers given up', tx => {
@@ -26,23 +20,15 @@ export async function recoverLayers(
     })
   }
   const committed = db.read.layers.committed()
-  const known = new Set(committed.map(layer => layer.dir))
-  const present = new Set(snapshots.listLayerDirs())
-  const strays = [...present].filter(dir => !known.has(dir))
+  const known = new Set([...committed.map(layer => layer.dir), ...db.read.layers.retired()])
+  const strays = snapshots.listLayerDirs().filter(dir => !known.has(dir))
   for (const dir of strays) snapshots.discard(snapshots.layerPath(dir))
   await snapshots.sweep()
   if (intents.length + strays.length > 0) {
     log.info({ intents: intents.length, directories: strays.length }, 'unfinished layers removed')
   }
-
-  const lost = committed.filter(layer => !present.has(layer.dir))
-  if (lost.length === 0) return []
-  for (const layer of lost) {
-    log.warn({ layer: layer.chainId, path: snapshots.layerPath(layer.dir) }, 'a layer is missing on disk')
+  for (const layer of committed) {
+    const damage = snapshots.checkLayer(layer.dir, layer.seal)
+    if (damage !== undefined) health.report(layer, damage)
   }
-  const ids = new Set<Digest>(lost.map(layer => layer.chainId))
-  return images.filter(
-    ({ topLayer }) =>
-      topLayer !== undefined && db.read.layers.chain(topLayer).some(layer => ids.has(layer.chainId)),
-  )
 }

@@ -12,6 +12,15 @@ export type Layer = {
   /** Bytes and inodes on disk, measured once. */
   readonly size: number
   readonly inodes: number
+  /** Tells its directory from others; undefined if an earlier version unpacked it. */
+  readonly seal: { readonly record: Digest; readonly mtime: bigint } | undefined
+  /** What is wrong with its directory, found when it was looked at. It is fetched again by the next pull. */
+  readonly damage: string | undefined
+  /** When it was last compared with its record and found whole, ns since 1970; 0n: never. */
+  readonly verifiedAt: bigint
+  /** As it came. */
+  readonly blobDigest: Digest
+  readonly blobSize: number
 }
 
 /** The parts of an OCI image configuration that a runtime uses. Immutable: copied per container. */

@@ -7,6 +7,7 @@ import { constants as os } from 'node:os'
 import {
   cFunction,
   check,
+  checkCode,
   cstring,
   lastErrno,
   OUT,
@@ -39,6 +40,7 @@ const native = {
   fcntl: cFunction('fcntl', 'int', 'int', 'int', 'long'),
   flock: cFunction('flock', 'int', 'int', 'int'),
   syncfs: cFunction('syncfs', 'int', 'int'),
+  posixFadvise: cFunction('posix_fadvise', 'int', 'int', 'long', 'long', 'int'),
   chroot: cFunction('chroot', 'int', PTR),
   fchdir: cFunction('fchdir', 'int', 'int'),
   mknod: cFunction('mknod', 'int', PTR, 'uint', 'ulong'),
@@ -234,6 +236,12 @@ export function syncfs(fd: number, path: string): Promise<void> {
 }
 
 const OPEN_TMPFILE_OR_CREATE = 0o20000000 | 0o100
+
+/** Lets the kernel forget what it has cached of the file, as far as that is on disk: the next read is of the disk. */
+export function dropFromCache(fd: number): void {
+  const dontNeed = 4
+  checkCode(native.posixFadvise(fd, 0, 0, dontNeed), 'posix_fadvise')
+}
 
 /** openat2(2) from the working directory or from a directory's descriptor. */
 export function openat2(

@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process'
-import type { Writable } from 'node:stream'
+import { setPriority } from 'node:os'
+import type { Duplex } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { effectSync } from '../base/effects.ts'
 import { exitCodeOf } from './signals.ts'
@@ -20,6 +21,8 @@ export type ForkOptions = {
   /** MiB of V8's young generation (one semi-space) and old generation: the defaults follow the machine's memory. */
   readonly maxSemiSpace: number
   readonly maxOldSpace: number
+  /** 1 to 19: the more, the longer it waits for everybody else; the kernel's I/O priority follows. */
+  readonly nice?: number
   /** Called for each message of the worker. */
   readonly onMessage: (message: unknown) => void
 }
@@ -27,8 +30,8 @@ export type ForkOptions = {
 /** A Node process of our own. */
 export type WorkerProcess = {
   readonly pid: number
-  /** Bulk data to the worker's descriptor 3, with back-pressure. */
-  readonly bulk: Writable
+  /** Bulk data to and from the worker's descriptor 3, with back-pressure. */
+  readonly bulk: Duplex
   /** Structured clone over the IPC channel; rejects when the worker is gone. */
   send(message: unknown): Promise<void>
   /** When the process has ended: 128 + n for a signal, and the last 8 KiB of what it wrote to stderr. */
@@ -61,8 +64,9 @@ export function forkWorker(name: string, options: ForkOptions): WorkerProcess {
       stdio: ['ignore', 'ignore', 'pipe', 'pipe', 'ipc'],
     }),
   )
-  const bulk = child.stdio[3] as Writable
+  const bulk = child.stdio[3] as Duplex
   bulk.on('error', () => undefined) // EPIPE: the exit says why
+  if (options.nice !== undefined && child.pid !== undefined) setPriority(child.pid, options.nice)
   let stderr = Buffer.alloc(0)
   child.stderr?.on('data', (chunk: Buffer) => {
     stderr = Buffer.concat([stderr, chunk]).subarray(-MAX_STDERR)

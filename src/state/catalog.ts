@@ -94,7 +94,12 @@ export class Catalog {
 
   /** `layers`: topmost layers of the root and of image volumes, held until the container is gone. */
   insertContainer(container: Container, layers: readonly Digest[]): void {
-    this.#db.transact(`container ${container.phase}`, tx => tx.containers.insert(container, layers))
+    this.#db.transact(`container ${container.phase}`, tx => {
+      tx.containers.insert(container, layers)
+      for (const image of new Set([container.imageId, ...Object.values(container.imageMounts)])) {
+        tx.images.use(image, container.createdAt)
+      }
+    })
     this.#setContainer(container)
   }
 

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -11,6 +11,7 @@ import { newId } from '../base/ids.ts'
 import type { Container, ContainerConfig } from '../model/container.ts'
 import type { Pod } from '../model/pod.ts'
 import { Database } from './database.ts'
+import { nextDir } from './layers.ts'
 
 function inDirectory(run: (file: string) => void): void {
   const directory = mkdtempSync(join(tmpdir(), 'berth-state-'))
@@ -21,6 +22,7 @@ function inDirectory(run: (file: string) => void): void {
   }
 }
 
+const SEAL = { record: digestFromHex('e'.repeat(64)), mtime: 1_790_000_000_123_456_789n }
 const digest = (n: number) => digestFromHex(n.toString(16).padStart(64, '0'))
 
 function pod(name: string): Pod {
@@ -185,7 +187,7 @@ test('layers are held by images and containers, and by the layers above them', (
     assert.equal(db.read.layers.extracting().length, 3)
     assert.equal(db.read.layers.get(digest(103)), undefined)
     db.transact('commit', tx => {
-      for (const n of [1, 2, 3]) tx.layers.commit(digest(100 + n), 5, 1)
+      for (const n of [1, 2, 3]) tx.layers.commit(digest(100 + n), { size: 5, inodes: 1, seal: SEAL })
       tx.pods.insert(p)
       tx.containers.insert(c, [digest(102)])
     })
@@ -200,6 +202,72 @@ test('layers are held by images and containers, and by the layers above them', (
     )
     db.transact('gone', tx => tx.containers.delete(c.id))
     assert.equal(db.read.layers.unused().length, 3)
+    db.close()
+  })
+})
+
+test('a layer that is fetched again gets a new directory; the old one stays for the containers that stand on it', () => {
+  inDirectory(file => {
+    const db = Database.open(file)
+    const p = pod('a')
+    const c = container(p.id)
+    const blob = { digest: digest(1), size: 10 }
+    db.transact('layers', tx => {
+      tx.layers.insertExtracting({ chainId: digest(101), diffId: digest(1) }, blob)
+      tx.layers.commit(digest(101), { size: 5, inodes: 1, seal: SEAL })
+      tx.layers.insertExtracting({ chainId: digest(102), diffId: digest(2), parent: digest(101) }, blob)
+      tx.layers.commit(digest(102), { size: 5, inodes: 1, seal: SEAL })
+      tx.pods.insert(p)
+      tx.containers.insert(c, [digest(102)])
+      tx.layers.setDamage(digest(101), 'it is gone')
+    })
+    const before = db.read.layers.get(digest(101))!
+    assert.deepEqual(
+      db.read.layers.damaged().map(layer => [layer.dir, layer.damage, layer.seal]),
+      [['1', 'it is gone', SEAL]],
+    )
+    assert.deepEqual(db.read.layers.containersOn(digest(101)), [c.id])
+    assert.equal(nextDir(before), '1.1')
+    db.transact('replaced', tx => tx.layers.replace(before, { size: 6, inodes: 2, seal: SEAL }))
+    const after = db.read.layers.get(digest(101))!
+    assert.deepEqual([after.dir, after.size, after.damage, nextDir(after)], ['1.1', 6, undefined, '1.2'])
+    assert.deepEqual([db.read.layers.retired(), db.read.layers.retiredUnheld()], [['1'], []])
+    db.transact('gone', tx => tx.containers.delete(c.id))
+    assert.deepEqual([db.read.layers.retired(), db.read.layers.retiredUnheld()], [['1'], ['1']])
+    // The number still tells parents from children.
+    assert.deepEqual(
+      db.read.layers.unused().map(layer => layer.dir),
+      ['2', '1.1'],
+    )
+    db.transact('swept', tx => tx.layers.forgetRetired('1'))
+    assert.deepEqual(db.read.layers.retired(), [])
+    db.close()
+  })
+})
+
+test('a database of the first schema is brought up to date, with what is in it', () => {
+  inDirectory(file => {
+    const old = new Sqlite(file)
+    old.exec(readFileSync(join(import.meta.dirname, '../../test/fixtures/schema-1.sql'), 'utf8'))
+    old.close()
+    const db = Database.open(file)
+    const [image] = db.read.images.all()
+    assert.deepEqual(image?.repoTags, ['docker.io/library/busybox:latest'])
+    assert.equal(db.read.images.usedAt(image!.id), 0n)
+    assert.deepEqual(
+      db.read.layers.chain(image!.topLayer!).map(layer => [layer.dir, layer.size, layer.seal, layer.damage]),
+      [
+        ['2', 4096, undefined, undefined],
+        ['1', 8192, undefined, undefined],
+      ],
+    )
+    assert.equal(db.read.layers.get(image!.topLayer!)?.verifiedAt, 0n)
+    assert.deepEqual(db.read.pods.all().unreadable, [])
+    assert.deepEqual(db.read.images.containersOf(image!.id), ['c'.repeat(64)])
+    const next = db.transact('the next layer', tx =>
+      tx.layers.insertExtracting({ chainId: digest(9), diffId: digest(9) }, { digest: digest(9), size: 1 }),
+    )
+    assert.equal(next, '8') // numbers that were given once are not given again
     db.close()
   })
 })
@@ -259,7 +327,7 @@ test('a newer schema, a foreign database, a text file and a missing directory ar
     const newer = new Sqlite(file)
     newer.pragma('user_version = 99')
     newer.close()
-    assert.throws(() => Database.open(file), /schema version 99, this berth knows 1; start the newer berth/)
+    assert.throws(() => Database.open(file), /schema version 99, this berth knows 2; start the newer berth/)
 
     const foreign = `${file}.foreign`
     const other = new Sqlite(foreign)

@@ -18,10 +18,17 @@ type NameRow = { name: string; kind: 'tag' | 'digest'; image_id: Digest }
 
 export type ManifestRow = { readonly digest: Digest; readonly mediaType: string; readonly bytes: Buffer }
 
+const CONTAINERS = `
+  SELECT id FROM containers
+  WHERE image_id = @id OR json_valid(image_mounts) AND @id IN (SELECT value FROM json_each(image_mounts))
+  ORDER BY created_at`
+
 export class ImageReader {
   readonly #all: Sqlite.Statement<[], Row>
   readonly #names: Sqlite.Statement<[], NameRow>
   readonly #rawConfig: Sqlite.Statement<[string], Buffer>
+  readonly #usedAt: Sqlite.Statement<[string], bigint>
+  readonly #containers: Sqlite.Statement<[{ id: string }], string>
   readonly #manifests: Sqlite.Statement<[string], { digest: Digest; media_type: string; bytes: Buffer }>
 
   constructor(db: Sqlite.Database) {
@@ -30,6 +37,11 @@ export class ImageReader {
       .safeIntegers(true)
     this.#names = db.prepare('SELECT name, kind, image_id FROM image_names ORDER BY rowid')
     this.#rawConfig = db.prepare<[string], Buffer>('SELECT raw_config FROM images WHERE id = ?').pluck()
+    this.#usedAt = db
+      .prepare<[string], bigint>('SELECT used_at FROM images WHERE id = ?')
+      .pluck()
+      .safeIntegers(true)
+    this.#containers = db.prepare<[{ id: string }], string>(CONTAINERS).pluck()
     this.#manifests = db.prepare('SELECT digest, media_type, bytes FROM manifests WHERE image_id = ?')
   }
 
@@ -43,6 +55,16 @@ export class ImageReader {
     return this.#rawConfig.get(id)
   }
 
+  /** When a container was last made of it, ns since 1970; 0n: never. */
+  usedAt(id: Digest): bigint {
+    return this.#usedAt.get(id) ?? 0n
+  }
+
+  /** Ids of the containers whose root or one of whose image volumes it is, oldest first. */
+  containersOf(id: Digest): string[] {
+    return this.#containers.all({ id })
+  }
+
   manifests(id: Digest): ManifestRow[] {
     return this.#manifests
       .all(id)
@@ -53,6 +75,8 @@ export class ImageReader {
 export class ImageWriter extends ImageReader {
   readonly #insert: Sqlite.Statement<unknown[]>
   readonly #name: Sqlite.Statement<[string, string, string]>
+  readonly #deleteName: Sqlite.Statement<[string]>
+  readonly #use: Sqlite.Statement<[bigint, string]>
   readonly #manifest: Sqlite.Statement<[string, string, string, Buffer]>
   readonly #delete: Sqlite.Statement<[string]>
 
@@ -66,6 +90,8 @@ export class ImageWriter extends ImageReader {
       `INSERT INTO image_names (name, kind, image_id) VALUES (?, ?, ?)
        ON CONFLICT (name) DO UPDATE SET image_id = excluded.image_id`,
     )
+    this.#deleteName = db.prepare('DELETE FROM image_names WHERE name = ?')
+    this.#use = db.prepare('UPDATE images SET used_at = max(used_at, ?) WHERE id = ?')
     this.#manifest = db.prepare(
       `INSERT INTO manifests (digest, image_id, media_type, bytes) VALUES (?, ?, ?, ?)
        ON CONFLICT (digest) DO UPDATE SET image_id = excluded.image_id`,
@@ -88,6 +114,15 @@ export class ImageWriter extends ImageReader {
   /** Gives the name to this image, taking it from the one that had it. */
   setName(name: string, kind: 'tag' | 'digest', id: Digest): void {
     this.#name.run(name, kind, id)
+  }
+
+  deleteName(name: string): void {
+    this.#deleteName.run(name)
+  }
+
+  /** A container was made of it. */
+  use(id: string, time: bigint): void {
+    this.#use.run(time, id)
   }
 
   insertManifest(id: Digest, manifest: ManifestRow): void {

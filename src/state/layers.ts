@@ -3,15 +3,23 @@ import type { Digest } from '../base/digest.ts'
 import type { Layer } from '../model/image.ts'
 
 type Row = {
-  number: number
+  number: bigint
+  generation: bigint
   chain_id: Digest
   diff_id: Digest
   parent: Digest | null
-  size: number
-  inodes: number
+  size: bigint
+  inodes: bigint
+  blob_digest: Digest
+  blob_size: bigint
+  record: Digest | null
+  root_mtime: bigint | null
+  damage: string | null
+  verified_at: bigint
 }
 
-const COLUMNS = 'number, chain_id, diff_id, parent, size, inodes'
+const COLUMNS = `number, generation, chain_id, diff_id, parent, size, inodes, blob_digest, blob_size, record, root_mtime,
+  damage, verified_at`
 
 /** The chain from a layer down to its lowest one, topmost first. */
 const CHAIN = `
@@ -32,23 +40,53 @@ const UNUSED = `
   SELECT ${COLUMNS} FROM layers
   WHERE phase = 'committed' AND chain_id NOT IN (SELECT chain_id FROM held) ORDER BY number DESC`
 
+/** A layer and everything that stands on it. */
+const ABOVE = `
+  WITH RECURSIVE above (chain_id) AS (
+    SELECT ?
+    UNION SELECT l.chain_id FROM layers l JOIN above a ON l.parent = a.chain_id
+  )`
+
 export class LayerReader {
   readonly #get: Sqlite.Statement<[string], Row>
   readonly #chain: Sqlite.Statement<[string], Row>
   readonly #unused: Sqlite.Statement<[], Row>
   readonly #committed: Sqlite.Statement<[], Row>
+  readonly #damaged: Sqlite.Statement<[], Row>
   readonly #extracting: Sqlite.Statement<[], Row>
   readonly #totals: Sqlite.Statement<[], { size: number; inodes: number }>
+  readonly #images: Sqlite.Statement<[string], Digest>
+  readonly #containers: Sqlite.Statement<[string], string>
+  readonly #retired: Sqlite.Statement<[], string>
+  readonly #unheld: Sqlite.Statement<[], string>
 
   constructor(db: Sqlite.Database) {
-    this.#get = db.prepare(`SELECT ${COLUMNS} FROM layers WHERE phase = 'committed' AND chain_id = ?`)
-    this.#chain = db.prepare(CHAIN)
-    this.#unused = db.prepare(UNUSED)
-    this.#committed = db.prepare(`SELECT ${COLUMNS} FROM layers WHERE phase = 'committed'`)
-    this.#extracting = db.prepare(`SELECT ${COLUMNS} FROM layers WHERE phase = 'extracting'`)
+    const rows = <Params extends unknown[]>(sql: string) => db.prepare<Params, Row>(sql).safeIntegers(true)
+    this.#get = rows(`SELECT ${COLUMNS} FROM layers WHERE phase = 'committed' AND chain_id = ?`)
+    this.#chain = rows(CHAIN)
+    this.#unused = rows(UNUSED)
+    this.#committed = rows(`SELECT ${COLUMNS} FROM layers WHERE phase = 'committed' ORDER BY number`)
+    this.#damaged = rows(`SELECT ${COLUMNS} FROM layers WHERE damage IS NOT NULL ORDER BY number`)
+    this.#extracting = rows(`SELECT ${COLUMNS} FROM layers WHERE phase = 'extracting'`)
     this.#totals = db.prepare(
       `SELECT coalesce(sum(size), 0) AS size, coalesce(sum(inodes), 0) AS inodes FROM layers`,
     )
+    this.#images = db
+      .prepare<[string], Digest>(
+        `${ABOVE} SELECT id FROM images WHERE top_layer IN (SELECT chain_id FROM above) ORDER BY created_at`,
+      )
+      .pluck()
+    this.#containers = db
+      .prepare<[string], string>(
+        `${ABOVE} SELECT DISTINCT container_id FROM container_layers WHERE chain_id IN (SELECT chain_id FROM above)`,
+      )
+      .pluck()
+    this.#retired = db.prepare<[], string>('SELECT dir FROM retired_layers').pluck()
+    this.#unheld = db
+      .prepare<[], string>(
+        'SELECT dir FROM retired_layers r WHERE NOT EXISTS (SELECT 1 FROM retired_layer_holders h WHERE h.dir = r.dir)',
+      )
+      .pluck()
   }
 
   /** A committed layer. */
@@ -67,8 +105,14 @@ export class LayerReader {
     return this.#unused.all().map(layerOf)
   }
 
+  /** Parents before children. */
   committed(): Layer[] {
     return this.#committed.all().map(layerOf)
+  }
+
+  /** Layers whose directory is not what it should be, parents before children. */
+  damaged(): Layer[] {
+    return this.#damaged.all().map(layerOf)
   }
 
   /** Intents of a pull that never committed. */
@@ -80,11 +124,36 @@ export class LayerReader {
   totals(): { size: number; inodes: number } {
     return this.#totals.get() ?? { size: 0, inodes: 0 }
   }
+
+  /** Ids of the images that stand on a layer, oldest first. */
+  imagesOn(chainId: Digest): Digest[] {
+    return this.#images.all(chainId)
+  }
+
+  /** Ids of the containers that stand on a layer, with their root or a volume. */
+  containersOn(chainId: Digest): string[] {
+    return this.#containers.all(chainId)
+  }
+
+  /** Directories that were replaced; those without a holder are garbage. */
+  retired(): string[] {
+    return this.#retired.all()
+  }
+
+  retiredUnheld(): string[] {
+    return this.#unheld.all()
+  }
 }
 
 export class LayerWriter extends LayerReader {
   readonly #insert: Sqlite.Statement<[string, string, string | null, string, number], { number: number }>
-  readonly #commit: Sqlite.Statement<[number, number, string]>
+  readonly #commit: Sqlite.Statement<[number, number, string, bigint, string]>
+  readonly #replace: Sqlite.Statement<[number, number, string, bigint, string]>
+  readonly #setDamage: Sqlite.Statement<[string | null, string]>
+  readonly #setVerified: Sqlite.Statement<[bigint, string]>
+  readonly #retire: Sqlite.Statement<[string]>
+  readonly #hold: Sqlite.Statement<[string, string]>
+  readonly #forgetRetired: Sqlite.Statement<[string]>
   readonly #delete: Sqlite.Statement<[string]>
 
   constructor(db: Sqlite.Database) {
@@ -94,8 +163,18 @@ export class LayerWriter extends LayerReader {
        VALUES (?, ?, ?, ?, ?, 'extracting', 0, 0) RETURNING number`,
     )
     this.#commit = db.prepare(
-      `UPDATE layers SET phase = 'committed', size = ?, inodes = ? WHERE chain_id = ?`,
+      `UPDATE layers SET phase = 'committed', size = ?, inodes = ?, record = ?, root_mtime = ? WHERE chain_id = ?`,
     )
+    this.#replace = db.prepare(
+      `UPDATE layers SET generation = generation + 1, size = ?, inodes = ?, record = ?, root_mtime = ?, damage = NULL,
+         verified_at = 0
+       WHERE chain_id = ?`,
+    )
+    this.#setDamage = db.prepare('UPDATE layers SET damage = ? WHERE chain_id = ?')
+    this.#setVerified = db.prepare('UPDATE layers SET verified_at = ?, damage = NULL WHERE chain_id = ?')
+    this.#retire = db.prepare('INSERT INTO retired_layers (dir) VALUES (?) ON CONFLICT DO NOTHING')
+    this.#hold = db.prepare('INSERT INTO retired_layer_holders (dir, container_id) VALUES (?, ?)')
+    this.#forgetRetired = db.prepare('DELETE FROM retired_layers WHERE dir = ?')
     this.#delete = db.prepare('DELETE FROM layers WHERE chain_id = ?')
   }
 
@@ -108,8 +187,31 @@ export class LayerWriter extends LayerReader {
     return String(row!.number)
   }
 
-  commit(chainId: Digest, size: number, inodes: number): void {
-    this.#commit.run(size, inodes, chainId)
+  commit(chainId: Digest, { size, inodes, seal }: CommittedLayer): void {
+    this.#commit.run(size, inodes, seal.record, seal.mtime, chainId)
+  }
+
+  /**
+   * The layer was fetched again, into the directory of its next generation. The old one stays for the containers that
+   * stand on it.
+   */
+  replace(before: Layer, { size, inodes, seal }: CommittedLayer): void {
+    this.#retire.run(before.dir)
+    for (const id of this.containersOn(before.chainId)) this.#hold.run(before.dir, id)
+    this.#replace.run(size, inodes, seal.record, seal.mtime, before.chainId)
+  }
+
+  setDamage(chainId: Digest, damage: string): void {
+    this.#setDamage.run(damage, chainId)
+  }
+
+  /** It was compared with its record and is whole. */
+  setVerified(chainId: Digest, time: bigint): void {
+    this.#setVerified.run(time, chainId)
+  }
+
+  forgetRetired(dir: string): void {
+    this.#forgetRetired.run(dir)
   }
 
   delete(chainId: Digest): void {
@@ -117,13 +219,33 @@ export class LayerWriter extends LayerReader {
   }
 }
 
+export type CommittedLayer = {
+  readonly size: number
+  readonly inodes: number
+  readonly seal: NonNullable<Layer['seal']>
+}
+
+/** The name of the directory of a layer's next generation. */
+export function nextDir({ dir }: Pick<Layer, 'dir'>): string {
+  const [number, generation = '0'] = dir.split('.')
+  return `${number}.${Number(generation) + 1}`
+}
+
 function layerOf(row: Row): Layer {
   return {
     chainId: row.chain_id,
     diffId: row.diff_id,
     ...(row.parent === null ? {} : { parent: row.parent }),
-    dir: String(row.number),
-    size: row.size,
-    inodes: row.inodes,
+    dir: row.generation === 0n ? `${row.number}` : `${row.number}.${row.generation}`,
+    size: Number(row.size),
+    inodes: Number(row.inodes),
+    seal:
+      row.record === null || row.root_mtime === null
+        ? undefined
+        : { record: row.record, mtime: row.root_mtime },
+    damage: row.damage ?? undefined,
+    verifiedAt: row.verified_at,
+    blobDigest: row.blob_digest,
+    blobSize: Number(row.blob_size),
   }
 }

@@ -69,6 +69,7 @@ const NO_RECORDS: PaxRecords = new Map()
  */
 export class TarReader {
   readonly #sink: TarSink
+  readonly #raw: (bytes: Buffer) => void
   #state: 'header' | 'extended' | 'skipped' | 'content' | 'ended' = 'header'
   /** Bytes of the archive before the piece in hand. */
   #offset = 0
@@ -86,8 +87,10 @@ export class TarReader {
   #longName: string | undefined
   #longLink: string | undefined
 
-  constructor(sink: TarSink) {
+  /** @param raw called with everything of the archive that is no content, before what it means; bytes are lent */
+  constructor(sink: TarSink, raw: (bytes: Buffer) => void = () => undefined) {
     this.#sink = sink
+    this.#raw = raw
   }
 
   /** @throws BerthError invalid, with the offset in the archive */
@@ -98,6 +101,7 @@ export class TarReader {
       at += used
       this.#offset += used
     }
+    if (at < chunk.length) this.#raw(chunk.subarray(at))
   }
 
   /** Says that nothing follows. @throws BerthError invalid if the archive stops in the middle of something */
@@ -113,10 +117,12 @@ export class TarReader {
   #pushHeader(chunk: Buffer, at: number): number {
     if (this.#blockLength === 0) this.#blockStart = this.#offset
     if (this.#blockLength === 0 && chunk.length - at >= BLOCK) {
+      this.#raw(chunk.subarray(at, at + BLOCK))
       this.#header(chunk.subarray(at, at + BLOCK))
       return BLOCK
     }
     const used = Math.min(BLOCK - this.#blockLength, chunk.length - at)
+    this.#raw(chunk.subarray(at, at + used))
     chunk.copy(this.#block, this.#blockLength, at, at + used)
     this.#blockLength += used
     if (this.#blockLength === BLOCK) {
@@ -131,12 +137,14 @@ export class TarReader {
       const used = Math.min(this.#left, chunk.length - at)
       const piece = chunk.subarray(at, at + used)
       this.#left -= used
+      if (this.#state !== 'content') this.#raw(piece)
       if (this.#state === 'content') this.#sink.content(piece)
       else if (this.#state === 'extended') this.#extended.push(Buffer.from(piece))
       if (this.#left === 0) this.#endOfBody()
       return used
     }
     const used = Math.min(this.#padding, chunk.length - at)
+    this.#raw(chunk.subarray(at, at + used))
     this.#padding -= used
     if (this.#padding === 0) this.#state = 'header'
     return used

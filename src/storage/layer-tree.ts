@@ -13,6 +13,7 @@ import {
 import { BerthError } from '../base/errors.ts'
 import { openat2 } from '../os/syscalls.ts'
 import { checkPath } from './entry-path.ts'
+import type { RecordWriter } from './layer-record.ts'
 import { isWhiteout, lstatIfThere, makeOpaque, makeWhiteout, pathIn } from './overlay-marks.ts'
 import type { UnpackLimits } from './snapshots.ts'
 import { malformed, shown } from './tar-header.ts'
@@ -32,6 +33,7 @@ const FS_BLOCK = 4096
  */
 export class LayerTree {
   readonly #limits: UnpackLimits
+  readonly #record: RecordWriter
   /** Directories that nothing has described yet. */
   readonly implied = new Set<string>([''])
   readonly whiteouts = new Set<string>()
@@ -40,8 +42,9 @@ export class LayerTree {
   #entries = 0
   #nameBytes = 0
 
-  constructor(limits: UnpackLimits) {
+  constructor(limits: UnpackLimits, record: RecordWriter) {
     this.#limits = limits
+    this.#record = record
   }
 
   /** The host's form of a path. */
@@ -125,6 +128,7 @@ export class LayerTree {
     // A new directory takes owner and set-group-id bit from the one it is in.
     lchownSync(this.at(path), 0, 0)
     chmodSync(this.at(path), 0o755)
+    this.#record.implied(path)
     if (stat !== undefined) return // in place of a whiteout it has nothing to do with what was there
     this.countName(path)
     this.implied.add(path)
@@ -135,7 +139,12 @@ export class LayerTree {
     if (existing !== undefined) this.remove(path, existing)
     mkdirSync(this.at(path), 0o755)
     this.countObject(FS_BLOCK)
-    if (existing !== undefined) makeOpaque(this.at(path))
+    if (existing !== undefined) this.makeOpaque(path)
+  }
+
+  makeOpaque(path: string): void {
+    makeOpaque(this.at(path))
+    this.#record.opaque(path)
   }
 
   /** An object of this layer stays, whether it came before its whiteout or comes after. */
@@ -143,11 +152,12 @@ export class LayerTree {
     const stat = this.stat(path)
     if (stat === undefined) {
       makeWhiteout(this.at(path))
+      this.#record.whiteout(path)
       this.countObject(0)
       this.countName(path)
       this.whiteouts.add(path)
     } else if (stat.isDirectory()) {
-      makeOpaque(this.at(path))
+      this.makeOpaque(path)
       this.implied.delete(path) // a new directory, as if its whiteout had come first
     }
   }
@@ -155,6 +165,7 @@ export class LayerTree {
   /** With everything below it. */
   remove(path: string, stat: Stats): void {
     if (path === '') throw malformed('the root of a layer can only be a directory')
+    this.#record.remove(path, stat.isFile() && stat.size > 0)
     if (stat.isDirectory()) {
       for (const name of readdirSync(this.at(path), 'latin1')) {
         const child = `${path}/${name}`

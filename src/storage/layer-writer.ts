@@ -11,12 +11,14 @@ import {
   symlinkSync,
   writeSync,
 } from 'node:fs'
+import { crc32 } from 'node:zlib'
 import { BerthError, errnoOf, messageOf } from '../base/errors.ts'
 import { link, lsetxattr, mknod } from '../os/syscalls.ts'
 import { checkPath, parseEntryPath, splitPath } from './entry-path.ts'
+import type { RecordWriter } from './layer-record.ts'
 import type { TarEntry, TarSink } from './layer-tar.ts'
 import { isPlainDirectory, LayerTree } from './layer-tree.ts'
-import { isReservedXattr, isWhiteout, makeOpaque } from './overlay-marks.ts'
+import { isReservedXattr, isWhiteout } from './overlay-marks.ts'
 import type { UnpackedLayer, UnpackLimits } from './snapshots.ts'
 import { malformed, shown } from './tar-header.ts'
 
@@ -51,17 +53,21 @@ export type WriterOptions = UnpackLimits & {
 export class LayerWriter implements TarSink {
   readonly #tree: LayerTree
   readonly #options: WriterOptions
+  readonly #record: RecordWriter
   /** What a later entry in the directory would change again. */
   readonly #directoryTimes = new Map<string, number>()
   readonly #deferredLinks = new Map<string, string>()
   #file: { readonly fd: number; readonly path: string; readonly entry: TarEntry } | undefined
   #current: TarEntry | undefined
+  /** CRC-32 of the file's content so far: enough to tell damage, and a quarter of a digest's work. */
+  #crc = 0
   #skippedXattrs = 0
   #firstSkipped = ''
 
-  constructor(options: WriterOptions) {
+  constructor(options: WriterOptions, record: RecordWriter) {
     this.#options = options
-    this.#tree = new LayerTree(options)
+    this.#record = record
+    this.#tree = new LayerTree(options, record)
   }
 
   entry(entry: TarEntry): void {
@@ -71,7 +77,11 @@ export class LayerWriter implements TarSink {
 
   content(chunk: Buffer): void {
     const file = this.#file
-    if (file === undefined) return // of an entry that was left out
+    if (file === undefined) {
+      this.#record.raw(chunk) // of an entry that was left out
+      return
+    }
+    this.#crc = crc32(chunk, this.#crc)
     this.#explained(() => {
       for (let at = 0; at < chunk.length; ) at += writeSync(file.fd, chunk, at)
     })
@@ -118,7 +128,7 @@ export class LayerWriter implements TarSink {
     const path = parseEntryPath(entry.name, this.#options.maxDepth)
     if (path.kind === 'ignored') return
     if (path.kind === 'opaque') {
-      makeOpaque(tree.at(tree.resolveDirectory(path.parts)))
+      tree.makeOpaque(tree.resolveDirectory(path.parts))
       return
     }
     const target = this.#resolve(path.parts)
@@ -156,11 +166,14 @@ export class LayerWriter implements TarSink {
     this.#clear(path)
     const fd = openSync(this.#tree.at(path), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600)
     this.#file = { fd, path, entry }
+    this.#crc = 0
+    this.#record.put(path)
     this.#tree.countObject(entry.size)
   }
 
   #makeSpecial(path: string, entry: TarEntry): void {
     this.#clear(path)
+    this.#record.put(path)
     const at = this.#tree.at(path)
     if (entry.type === 'symlink') {
       if (entry.linkName === '') throw malformed('symlink without a target')
@@ -182,8 +195,9 @@ export class LayerWriter implements TarSink {
     const at = tree.at(path)
     if (stat?.isDirectory() !== true) {
       tree.makeDirectory(path, stat)
-      if (this.#deferredLinks.delete(path)) makeOpaque(at)
+      if (this.#deferredLinks.delete(path)) tree.makeOpaque(path)
     }
+    this.#record.put(path)
     tree.implied.delete(path)
     lchownSync(at, entry.uid, entry.gid)
     this.#setXattrs(at, entry)
@@ -206,12 +220,14 @@ export class LayerWriter implements TarSink {
     this.#clear(path)
     if (isHere) {
       link(tree.at(target), tree.at(path))
+      this.#record.link(path, target)
       return
     }
     const deferred = parent === undefined ? parts.join('/') : target
     checkPath(deferred.split('/'), this.#options.maxDepth)
     tree.countName(path + deferred)
     this.#deferredLinks.set(path, deferred)
+    this.#record.link(path, deferred)
   }
 
   #finishFile(): void {
@@ -219,6 +235,7 @@ export class LayerWriter implements TarSink {
     if (file === undefined) return
     this.#file = undefined
     const { fd, entry } = file
+    if (entry.size > 0) this.#record.content(entry.size, this.#crc)
     try {
       fchownSync(fd, entry.uid, entry.gid)
       this.#setXattrs(this.#tree.at(file.path), entry)
@@ -239,6 +256,7 @@ export class LayerWriter implements TarSink {
         // Only files and directories can have user attributes.
         const isForeign = code === 'EPERM' && name.startsWith('user.')
         if (code !== 'EOPNOTSUPP' && code !== 'ENOTSUP' && !isForeign) throw error
+        this.#record.noXattr(name)
         if (this.#skippedXattrs++ === 0)
           this.#firstSkipped = `${shown(name)} of ${shown(entry.name)}: ${code}`
       }

@@ -1,5 +1,5 @@
 import { chownSync, existsSync, readdirSync, renameSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { effect, effectSync } from '../base/effects.ts'
 import { errnoOf } from '../base/errors.ts'
@@ -10,12 +10,14 @@ import { isMountPoint, mountMapped, mountOverlay, unmountAll } from '../os/mount
 import { copyMetadata } from './copy-object.ts'
 import { finishLayer } from './finish-layer.ts'
 import { LayerStack } from './layer-stack.ts'
-import type { MappedIds, Snapshots, UnpackedLayer, UnpackLimits } from './snapshots.ts'
+import { checkSeal, sealLayer } from './seal-layer.ts'
+import type { LayerSeal, MappedIds, Snapshots, UnpackedLayer, UnpackLimits } from './snapshots.ts'
 import { Trash } from './trash.ts'
 import { UnpackPool } from './unpack-pool.ts'
+import { recordOf } from './unpack-protocol.ts'
 
 export type SnapshotOptions = {
-  /** Survives a reboot. `layers/`, `staging/`, `trash/`, `rootfs/` and `empty/` in it are ours. */
+  /** Survives a reboot. `layers/`, `records/`, `staging/`, `trash/`, `rootfs/` and `empty/` in it are ours. */
   readonly root: string
   /** Processes that unpack layers, one layer each at a time. */
   readonly workers: number
@@ -29,6 +31,7 @@ export function createSnapshots(options: SnapshotOptions): Snapshots {
 
 class OverlaySnapshots implements Snapshots {
   readonly #layers: string
+  readonly #records: string
   readonly #staging: string
   readonly #rootfs: string
   /** Layers with nothing in them, for overlays that would have too few; a read-only one takes two different ones. */
@@ -39,13 +42,14 @@ class OverlaySnapshots implements Snapshots {
 
   constructor({ root, workers, log }: SnapshotOptions) {
     this.#layers = join(root, 'layers')
+    this.#records = join(root, 'records')
     this.#staging = join(root, 'staging')
     this.#rootfs = join(root, 'rootfs')
     this.#empty = ['0', '1'].map(name => join(root, 'empty', name))
     const trash = join(root, 'trash')
     // Programs in an image may be set-user-id: nobody else gets through to them. The root of a user namespace has
     // to pass on the way to its own root file system, and only to that (`#makeHome`).
-    for (const dir of [this.#layers, this.#staging, trash]) ensureDir(dir, 0o700)
+    for (const dir of [this.#layers, this.#records, this.#staging, trash]) ensureDir(dir, 0o700)
     for (const dir of [root, this.#rootfs]) ensureDir(dir, 0o711)
     for (const dir of this.#empty) ensureDir(dir, 0o755)
     this.#pool = new UnpackPool(workers, warning => log.warn({ warning }, 'layer unpacked incompletely'))
@@ -65,8 +69,9 @@ class OverlaySnapshots implements Snapshots {
     return effect('storage', 'unpack', staging, () => this.#pool.run({ staging, limits }, source, signal))
   }
 
-  finishLayer(staging: string, layer: UnpackedLayer, below: readonly string[]): Promise<void> {
-    return finishLayer(staging, layer, below)
+  async finishLayer(staging: string, layer: UnpackedLayer, below: readonly string[]): Promise<LayerSeal> {
+    await finishLayer(staging, layer, below)
+    return sealLayer(staging, recordOf(staging), layer, below.length > 0)
   }
 
   async publishLayers(
@@ -74,9 +79,17 @@ class OverlaySnapshots implements Snapshots {
   ): Promise<void> {
     await syncFileSystem(this.#staging)
     for (const { staging, dir } of layers) {
+      effectSync('storage', 'rename-record', dir, () => renameSync(recordOf(staging), this.recordPath(dir)))
       effectSync('storage', 'rename-layer', dir, () => renameSync(staging, this.layerPath(dir)))
     }
-    effectSync('storage', 'sync-layers', this.#layers, () => fsyncDir(this.#layers))
+    effectSync('storage', 'sync-layers', this.#layers, () => {
+      fsyncDir(this.#records)
+      fsyncDir(this.#layers)
+    })
+  }
+
+  checkLayer(dir: string, seal: LayerSeal | undefined): string | undefined {
+    return checkSeal(this.layerPath(dir), seal)
   }
 
   stagingPath(key: string): string {
@@ -87,12 +100,23 @@ class OverlaySnapshots implements Snapshots {
     return join(this.#layers, dir)
   }
 
+  recordPath(dir: string): string {
+    return join(this.#records, dir)
+  }
+
   listLayerDirs(): string[] {
     return readdirSync(this.#layers)
   }
 
   discard(path: string): void {
+    const record = this.#recordOf(path)
     this.#trash.discard(path)
+    if (record !== undefined) this.#trash.discard(record)
+  }
+
+  #recordOf(path: string): string | undefined {
+    if (dirname(path) === this.#layers) return this.recordPath(basename(path))
+    return dirname(path) === this.#staging ? recordOf(path) : undefined
   }
 
   mountRootfs(id: string, layers: readonly string[], ids?: MappedIds): string {
@@ -205,7 +229,11 @@ class OverlaySnapshots implements Snapshots {
   }
 
   sweep(): void {
-    for (const name of readdirSync(this.#staging)) this.discard(join(this.#staging, name))
+    for (const name of readdirSync(this.#staging)) this.#trash.discard(join(this.#staging, name))
+    const layers = new Set(this.listLayerDirs())
+    for (const name of readdirSync(this.#records)) {
+      if (!layers.has(name)) this.#trash.discard(this.recordPath(name))
+    }
     this.#trash.sweep()
   }
 

@@ -23,6 +23,14 @@ export type UnpackedLayer = {
   readonly deferredLinks: ReadonlyArray<{ readonly path: string; readonly target: string }>
 }
 
+/** What tells a layer's directory from every other one; kept in its row. */
+export type LayerSeal = {
+  /** Of the record that was written while it was unpacked. */
+  readonly record: Digest
+  /** Of its root directory, ns. */
+  readonly mtime: bigint
+}
+
 export type UnpackLimits = {
   /** Entries of one layer, directories that are only implied included. */
   readonly maxEntries: number
@@ -49,16 +57,26 @@ export interface Snapshots {
    * until `publishLayers`. The caller compares digests. On an error or abort the caller removes `staging`.
    */
   unpack(source: Readable, staging: string, limits: UnpackLimits, signal: AbortSignal): Promise<UnpackedLayer>
-  /** Finishes an unpacked layer against those below it (topmost first), which may be in staging still. */
-  finishLayer(staging: string, layer: UnpackedLayer, below: readonly string[]): Promise<void>
+  /**
+   * Finishes an unpacked layer against those below it (topmost first), which may be in staging still, and seals it.
+   */
+  finishLayer(staging: string, layer: UnpackedLayer, below: readonly string[]): Promise<LayerSeal>
   /** Syncs the file system once for all of these finished layers, then renames each to `dir`, its short name. */
   publishLayers(layers: ReadonlyArray<{ readonly staging: string; readonly dir: string }>): Promise<void>
+  /**
+   * A look at the layer's root directory alone, microseconds: is it there, is it this layer's?
+   * @param seal undefined for a layer that was unpacked without one
+   * @returns what is wrong
+   */
+  checkLayer(dir: string, seal: LayerSeal | undefined): string | undefined
   /** A fresh staging directory name, derived from `key`; swept at start. */
   stagingPath(key: string): string
   layerPath(dir: string): string
+  /** The record of a layer: a file, if the layer has one. */
+  recordPath(dir: string): string
   /** Short names of the committed layers on disk, for the sweep of those without a row. */
   listLayerDirs(): string[]
-  /** Moves to the trash and deletes in the background; gone by name at once. */
+  /** Moves to the trash and deletes in the background, a layer's record too; gone by name at once. */
   discard(path: string): void
   /** Mounts a container's writable root over the layers (topmost first); returns its path. Idempotent. */
   mountRootfs(id: string, layers: readonly string[], ids?: MappedIds): string

@@ -9,6 +9,11 @@ export const BULK_FD = 3
 
 export type UnpackJob = { readonly staging: string; readonly limits: UnpackLimits }
 
+/** Where the record of a layer is that is unpacked in `staging`. */
+export function recordOf(staging: string): string {
+  return `${staging}.record`
+}
+
 export type UnpackReply =
   | { readonly kind: 'ready' }
   | { readonly kind: 'done'; readonly layer: UnpackedLayer; readonly warning: string | undefined }
@@ -33,7 +38,7 @@ export async function writeFrames(source: AsyncIterable<Buffer>, sink: Writable)
   if (!sink.destroyed) sink.write(frameLength(0))
 }
 
-function frameLength(length: number): Buffer {
+export function frameLength(length: number): Buffer {
   const bytes = Buffer.allocUnsafe(LENGTH_BYTES)
   bytes.writeUInt32LE(length)
   return bytes

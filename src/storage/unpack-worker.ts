@@ -5,16 +5,18 @@
  * whatever is opened later comes from the layer.
  */
 import { createHash, type Hash } from 'node:crypto'
-import { chmodSync, mkdirSync, openSync, readFileSync } from 'node:fs'
+import { chmodSync, closeSync, constants, mkdirSync, openSync, readFileSync } from 'node:fs'
 import { Socket } from 'node:net'
-import { gzipSync, zstdCompressSync } from 'node:zlib'
+import { crc32, gzipSync, zstdCompressSync } from 'node:zlib'
 import { digestFromHex } from '../base/digest.ts'
 import { BerthError, messageOf } from '../base/errors.ts'
 import { chroot, fchdir } from '../os/syscalls.ts'
 import { decompress } from './decompress.ts'
+import { RecordWriter } from './layer-record.ts'
 import { TarReader } from './layer-tar.ts'
 import { LayerWriter } from './layer-writer.ts'
-import { BULK_FD, FrameReader, type UnpackJob, type UnpackReply } from './unpack-protocol.ts'
+import type { UnpackLimits } from './snapshots.ts'
+import { BULK_FD, FrameReader, recordOf, type UnpackJob, type UnpackReply } from './unpack-protocol.ts'
 
 const IDENTITY_MAP = /^\s*0\s+0\s+4294967295\s*$/
 
@@ -38,13 +40,23 @@ async function answer(job: UnpackJob): Promise<UnpackReply> {
 
 async function unpack({ staging, limits }: UnpackJob): Promise<UnpackReply> {
   mkdirSync(staging, { mode: 0o700 })
+  const { O_WRONLY, O_CREAT, O_EXCL } = constants
+  const recordFd = openSync(recordOf(staging), O_WRONLY | O_CREAT | O_EXCL, 0o600)
+  try {
+    return await unpackInto(staging, limits, RecordWriter.begin(recordFd))
+  } finally {
+    closeSync(recordFd)
+  }
+}
+
+async function unpackInto(staging: string, limits: UnpackLimits, record: RecordWriter): Promise<UnpackReply> {
   chmodSync(staging, 0o755)
   process.chdir(staging)
   chroot('.')
   process.chdir('/')
   try {
-    const writer = new LayerWriter({ ...limits, skipDevices })
-    const reader = new TarReader(writer)
+    const writer = new LayerWriter({ ...limits, skipDevices }, record)
+    const reader = new TarReader(writer, bytes => record.raw(bytes))
     const blob = new Meter()
     const tar = new Meter()
     await decompress(metered(frames.run(), blob), chunk => {
@@ -56,6 +68,7 @@ async function unpack({ staging, limits }: UnpackJob): Promise<UnpackReply> {
     })
     reader.end()
     const { warning, ...written } = writer.finish()
+    record.flush()
     const layer = { blobDigest: blob.digest(), blobSize: blob.size, diffId: tar.digest(), ...written }
     return { kind: 'done', layer, warning }
   } finally {
@@ -90,6 +103,7 @@ async function warmUp(): Promise<void> {
   for (const blob of [gzipSync('x'), zstdCompressSync('x')]) {
     await decompress(metered(one(blob), new Meter()), () => undefined)
   }
+  crc32(Buffer.from('x'))
 }
 
 async function* one(chunk: Buffer): AsyncGenerator<Buffer> {

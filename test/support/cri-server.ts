@@ -2,8 +2,10 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { TestContext } from 'node:test'
+import { notFound } from '../../src/base/errors.ts'
 import type { AdminBackend } from '../../src/cri/admin-service.ts'
 import { BerthClient } from '../../src/cri/client.ts'
+import type { ImageAdminBackend } from '../../src/cri/image-admin-service.ts'
 import { CriServer, type CriServerOptions } from '../../src/cri/server.ts'
 import { fakeServices, protoDir, RecordedCalls } from './cri.ts'
 
@@ -24,6 +26,16 @@ const admin: AdminBackend = {
     warnings: [],
     memory: 0,
   }),
+}
+
+const imageAdmin: ImageAdminBackend = {
+  list: () => [],
+  inspect: reference => {
+    throw notFound('image', reference)
+  },
+  tag: (_, name) => name,
+  remove: async references => ({ removed: references, containers: [] }),
+  verify: async function* () {},
 }
 
 export type TestServer = {
@@ -48,6 +60,7 @@ export async function listen(
   const server = new CriServer({
     services: fakeServices(),
     admin,
+    imageAdmin,
     log: recorded.log,
     metrics: recorded,
     protoDir,

@@ -6,7 +6,7 @@ import type { Readable } from 'node:stream'
 import { gunzipSync } from 'node:zlib'
 import { type Digest, digestFromHex } from '../../src/base/digest.ts'
 import type { LayerSnapshots } from '../../src/images/layers.ts'
-import type { UnpackedLayer, UnpackLimits } from '../../src/storage/snapshots.ts'
+import type { LayerSeal, UnpackedLayer, UnpackLimits } from '../../src/storage/snapshots.ts'
 
 /** Layers as directories that hold nothing but the uncompressed tar: digests are real, and no root is needed. */
 export class FakeSnapshots implements LayerSnapshots {
@@ -54,10 +54,11 @@ export class FakeSnapshots implements LayerSnapshots {
     }
   }
 
-  async finishLayer(staging: string, _layer: UnpackedLayer, below: readonly string[]): Promise<void> {
+  async finishLayer(staging: string, _layer: UnpackedLayer, below: readonly string[]): Promise<LayerSeal> {
     await this.onStep('finish', staging)
     for (const path of below) if (!existsSync(path)) throw new Error(`${path} is not there`)
     this.#finished.set(staging, [...below])
+    return { record: sha256(Buffer.from(staging)), mtime: 1n }
   }
 
   async publishLayers(
@@ -69,6 +70,14 @@ export class FakeSnapshots implements LayerSnapshots {
       renameSync(staging, this.layerPath(dir))
       this.commits.push({ dir, below: this.#finished.get(staging) ?? [] })
     }
+  }
+
+  checkLayer(dir: string): string | undefined {
+    return existsSync(this.layerPath(dir)) ? undefined : 'its directory is missing'
+  }
+
+  recordPath(dir: string): string {
+    return join(this.root, 'records', dir)
   }
 
   stagingPath(key: string): string {
@@ -88,7 +97,7 @@ export class FakeSnapshots implements LayerSnapshots {
   }
 
   discard(path: string): void {
-    rmSync(path, { recursive: true })
+    rmSync(path, { recursive: true, force: true })
   }
 
   async sweep(): Promise<void> {

@@ -1,0 +1,12 @@
+import type { Flags } from '../../config/load-config.ts'
+import { connectDaemon } from '../connect.ts'
+import { OK } from '../exit-codes.ts'
+import type { Streams } from '../streams.ts'
+
+/** `berth image tag IMAGE NAME` */
+export async function tagImage(image: string, name: string, flags: Flags, streams: Streams): Promise<number> {
+  using client = await connectDaemon(flags)
+  const { name: recorded } = await client.imageAdmin('TagImage', { image, name })
+  streams.stdout.write(`${recorded}\n`)
+  return OK
+}

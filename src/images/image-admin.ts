@@ -1,0 +1,101 @@
+import { BerthError, notFound } from '../base/errors.ts'
+import type { Image, Layer } from '../model/image.ts'
+import type { ManifestRow } from '../state/images.ts'
+import type { ImageContext } from './image-context.ts'
+import { type RemovedImages, removeImages, tagImage } from './name-images.ts'
+import { type VerifyEvent, verifyImages } from './verify-images.ts'
+
+/** An image as operators see it. */
+export type StoredImage = {
+  readonly image: Image
+  /** Bytes of its layers on disk, shared ones in full. */
+  readonly disk: number
+  /** ns since 1970; 0n: never. */
+  readonly usedAt: bigint
+  /** Ids of the containers that stand on it. */
+  readonly containers: readonly string[]
+  /** Why it cannot be used. */
+  readonly damage: string | undefined
+}
+
+export type InspectedImage = StoredImage & {
+  readonly config: Buffer
+  readonly manifests: readonly ManifestRow[]
+  /** Lowest first. */
+  readonly layers: readonly Layer[]
+}
+
+/** What operators do with images, beyond what kubelet does. */
+export class ImageAdmin {
+  readonly #context: ImageContext
+
+  constructor(context: ImageContext) {
+    this.#context = context
+  }
+
+  /** '' lists all, oldest first. */
+  list(reference: string): StoredImage[] {
+    if (reference === '') return this.#context.index.all().map(image => this.#stored(image))
+    const image = this.#context.find(reference)
+    return image === undefined ? [] : [this.#stored(image)]
+  }
+
+  /** @throws BerthError not-found */
+  inspect(reference: string): InspectedImage {
+    const image = this.#require(reference)
+    const { images } = this.#context.db.read
+    return {
+      ...this.#stored(image),
+      config: images.rawConfig(image.id) ?? Buffer.alloc(0),
+      manifests: images.manifests(image.id),
+      layers: this.#chainOf(image).reverse(),
+    }
+  }
+
+  /** @returns the name as it is recorded */
+  tag(reference: string, name: string): string {
+    return tagImage(this.#context, this.#require(reference), name)
+  }
+
+  remove(references: readonly string[], namesOnly: boolean): Promise<RemovedImages> {
+    return removeImages(this.#context, references, namesOnly)
+  }
+
+  /** See verifyImages. Without a reference all layers, also those of no image. */
+  async *verify(
+    references: readonly string[],
+    repair: boolean,
+    signal: AbortSignal,
+  ): AsyncGenerator<VerifyEvent> {
+    const images = references.map(reference => this.#require(reference))
+    yield* verifyImages(this.#context, images, repair, this.#untilClosing(signal))
+  }
+
+  #require(reference: string): Image {
+    const image = this.#context.find(reference)
+    if (image === undefined) throw notFound('image', reference)
+    return image
+  }
+
+  #stored(image: Image): StoredImage {
+    const { db, health } = this.#context
+    const chain = this.#chainOf(image)
+    return {
+      image,
+      disk: chain.reduce((sum, layer) => sum + layer.size, 0),
+      usedAt: db.read.images.usedAt(image.id),
+      containers: db.read.images.containersOf(image.id),
+      damage: health.damageOf(image.id),
+    }
+  }
+
+  /** Topmost first. */
+  #chainOf({ topLayer }: Image): Layer[] {
+    return topLayer === undefined ? [] : this.#context.db.read.layers.chain(topLayer)
+  }
+
+  #untilClosing(signal: AbortSignal): AbortSignal {
+    if (this.#context.closing.aborted) throw new BerthError('unavailable', 'the daemon is stopping')
+    return AbortSignal.any([signal, this.#context.closing])
+  }
+}
