@@ -21,6 +21,7 @@ export async function removeContainer(
       undoContainer(context, container),
     )
     context.catalog.deleteContainer(container.id)
+    context.images.collectSoon()
     if (last !== undefined) context.events.emitLast('deleted', container.id, last)
   })
 }

@@ -26,6 +26,9 @@ import { recoverLayers } from './recover-layers.ts'
 /** kubelet tries a failed pull again after at most five minutes. */
 const KEEP_FOR_RETRY_MS = 10 * 60_000
 
+/** Pods are removed with all their containers: one look is enough for them. */
+const COLLECT_DELAY_MS = 1000
+
 export type ImageServiceOptions = {
   readonly db: Database
   readonly registry: Registry
@@ -56,6 +59,7 @@ export class ImageService {
   readonly #running = new Map<string, RunningPull>()
   readonly #closing = new AbortController()
   #retryTimer: NodeJS.Timeout | undefined
+  #collectTimer: NodeJS.Timeout | undefined
   /** What operators ask for. */
   readonly admin: ImageAdmin
 
@@ -71,7 +75,10 @@ export class ImageService {
       leases: this.#leases,
       limits,
       maxParallelDownloads,
-      onReplaced: chainId => this.#health.replaced(chainId),
+      onReplaced: chainId => {
+        this.#health.replaced(chainId)
+        this.collectSoon()
+      },
     })
     this.admin = new ImageAdmin({
       db,
@@ -230,6 +237,14 @@ export class ImageService {
     collectLayers(this.#options, this.#leases)
   }
 
+  /** Something may have become garbage. In a moment, so that it is looked for once for many reasons. */
+  collectSoon(): void {
+    this.#collectTimer ??= setTimeout(() => {
+      this.#collectTimer = undefined
+      this.#collectKept()
+    }, COLLECT_DELAY_MS).unref()
+  }
+
   /** Once, at start, before anything else. */
   async recover(): Promise<void> {
     await recoverLayers(this.#options, this.#health)
@@ -241,6 +256,7 @@ export class ImageService {
   async close(): Promise<void> {
     this.#closing.abort(stopping())
     clearTimeout(this.#retryTimer)
+    clearTimeout(this.#collectTimer)
     await this.#pulls.settled()
     await this.#layers.settled()
     clearTimeout(this.#retryTimer)

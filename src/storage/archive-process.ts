@@ -121,6 +121,9 @@ export class ArchiveProcess implements AsyncDisposable {
       const reply = await outcome.promise
       if (reply.kind !== kind) throw internal(`the archive worker answered ${reply.kind} to ${job.kind}`)
       return reply as OutcomeOf<Kind>
+    } catch (error) {
+      signal.throwIfAborted()
+      throw error
     } finally {
       signal.removeEventListener('abort', abort)
     }

@@ -5,6 +5,8 @@ import { isReservedXattr } from './overlay-marks.ts'
 
 /** What a record says about one object of the layer's directory. Two paths with the same one are hard links. */
 export type ExpectedObject = {
+  /** The first of its paths. */
+  readonly path: string
   readonly type: Exclude<TarEntryType, 'hardlink'> | 'whiteout'
   /** undefined: nobody described it, and the kernel's defaults are not of interest. */
   readonly mode: number | undefined
@@ -48,7 +50,7 @@ export class ExpectedTree {
       content: () => undefined,
       endOfEntry: () => undefined,
     })
-    this.objects.set('', impliedDirectory())
+    this.objects.set('', impliedDirectory(''))
   }
 
   apply(item: RecordItem): void {
@@ -66,10 +68,10 @@ export class ExpectedTree {
         this.#set(item.path, this.objects.get(item.target))
         break
       case 'whiteout':
-        this.objects.set(item.path, object({ type: 'whiteout' }))
+        this.objects.set(item.path, object({ path: item.path, type: 'whiteout' }))
         break
       case 'implied':
-        this.objects.set(item.path, { ...impliedDirectory(), isOpaque: this.#isOpaque(item.path) })
+        this.objects.set(item.path, { ...impliedDirectory(item.path), isOpaque: this.#isOpaque(item.path) })
         break
       case 'opaque':
         this.#opaque(item.path)
@@ -97,6 +99,7 @@ export class ExpectedTree {
     const merged = entry.type === 'directory' && before?.type === 'directory' ? before : undefined
     const xattrs = [...entry.xattrs].filter(([name]) => !isReservedXattr(name))
     this.#put = object({
+      path,
       type: entry.type,
       mode: entry.mode,
       uid: entry.uid,
@@ -123,7 +126,7 @@ export class ExpectedTree {
   #opaque(path: string): void {
     const directory = this.objects.get(path)
     if (directory?.type === 'directory') directory.isOpaque = true
-    else this.objects.set(path, { ...impliedDirectory(), isOpaque: true })
+    else this.objects.set(path, { ...impliedDirectory(path), isOpaque: true })
   }
 
   #isOpaque(path: string): boolean {
@@ -135,6 +138,7 @@ export class ExpectedTree {
     this.objects.set(
       made.path,
       object({
+        path: made.path,
         type: typeOf(made.mode),
         mode: made.mode & 0o7777,
         uid: made.uid,
@@ -158,7 +162,7 @@ export class ExpectedTree {
   }
 }
 
-function object(fields: Partial<ExpectedObject> & Pick<ExpectedObject, 'type'>): ExpectedObject {
+function object(fields: Partial<ExpectedObject> & Pick<ExpectedObject, 'path' | 'type'>): ExpectedObject {
   return {
     mode: undefined,
     uid: 0,
@@ -175,8 +179,8 @@ function object(fields: Partial<ExpectedObject> & Pick<ExpectedObject, 'type'>):
   }
 }
 
-function impliedDirectory(): ExpectedObject {
-  return object({ type: 'directory', mode: 0o755 })
+function impliedDirectory(path: string): ExpectedObject {
+  return object({ path, type: 'directory', mode: 0o755 })
 }
 
 function typeOf(mode: number): ExpectedObject['type'] {

@@ -36,21 +36,28 @@ export function* recreateLayer(
   }
   let contents = 0
   let path = ''
+  // What follows the content that was last: it goes or stays with that.
   let padding = 0
+  let isPaddingKept = true
   for (const item of readRecord(record)) {
     if (item.kind === 'raw') {
       if (isDescribed) yield* take() // it had no content
+      if (padding > 0 && isPaddingKept) yield item.bytes.subarray(0, padding)
       headers.push(item.bytes.subarray(padding))
       padding = Math.max(0, padding - item.bytes.length)
       if (lost.size === 0) yield* take()
-    } else if (item.kind !== 'content') {
+      continue
+    }
+    if (item.kind !== 'content') {
       isDescribed = true
       if (item.kind === 'put') path = item.path
-    } else if (lost.has(contents++)) {
-      take()
-      padding = (BLOCK - (item.size % BLOCK)) % BLOCK
-    } else {
-      yield* take()
+      continue
+    }
+    padding = (BLOCK - (item.size % BLOCK)) % BLOCK
+    isPaddingKept = !lost.has(contents++)
+    const described = take()
+    if (isPaddingKept) {
+      yield* described
       yield* readContent({ path, size: item.size, crc: item.crc }, onProblem)
     }
   }

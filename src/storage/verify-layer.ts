@@ -7,7 +7,7 @@ import { readRecord } from './layer-record.ts'
 import { isOpaque, isReservedXattr, isWhiteout, pathIn } from './overlay-marks.ts'
 import { type ContentProblem, readContent, recreateLayer } from './recreate-layer.ts'
 
-/** `path` is relative, latin1 text; '' is the layer's root. `what` completes a sentence that begins with it. */
+/** `path` is relative, latin1 text, and `what` completes a sentence that begins with it; with '' it is a whole one. */
 export type Difference = { readonly path: string; readonly what: string }
 
 export type Verification = {
@@ -59,7 +59,7 @@ export function verifyLayer(record: number, diffId: Digest, onBytes: (bytes: num
     }
     const digest = digestFromHex(hash.digest('hex'))
     if (digest !== diffId && found.count === 0) {
-      found.add({ path: '', what: `makes an archive with digest ${digest} instead of ${diffId}` })
+      found.add({ path: '', what: `its archive has digest ${digest} instead of ${diffId}` })
     }
   }
   return { differences: found.list, count: found.count, objects, bytes }
@@ -70,7 +70,7 @@ class Findings {
   readonly #paths = new Set<string>()
   count = 0
 
-  /** The first thing that is wrong with each path. */
+  /** The first thing that is wrong with each object. */
   add(difference: Difference): void {
     if (this.#paths.has(difference.path)) return
     this.count++
@@ -99,7 +99,10 @@ function compareTree({ objects }: ExpectedTree, found: Findings): void {
       continue
     }
     const what = differenceOf(at, stat, expected)
-    if (what !== undefined) found.add({ path, what })
+    if (what !== undefined) {
+      const root = path === '' ? 'its top directory ' : ''
+      found.add({ path: expected.path, what: `${root}${what}` })
+    }
     const inode = inodes.get(expected)
     if (inode !== undefined && inode !== stat.ino) found.add({ path, what: 'is no hard link any more' })
     inodes.set(expected, stat.ino)
@@ -126,11 +129,11 @@ function differenceOf(at: Buffer, stat: Stats, expected: ExpectedObject): string
   if ((type === 'char' || type === 'block') && device.join() !== expected.device.join()) {
     return `is device ${device.join(':')} instead of ${expected.device.join(':')}`
   }
-  if (expected.mtime !== undefined && Math.abs(stat.mtimeMs / 1000 - expected.mtime) > TIME_TOLERANCE) {
-    return `was modified at ${stat.mtime.toISOString()} instead of ${new Date(expected.mtime * 1000).toISOString()}`
-  }
   if (type === 'directory' && isOpaque(at) !== expected.isOpaque) {
     return expected.isOpaque ? 'does not hide what is below it any more' : 'hides what is below it'
+  }
+  if (expected.mtime !== undefined && Math.abs(stat.mtimeMs / 1000 - expected.mtime) > TIME_TOLERANCE) {
+    return `was modified at ${stat.mtime.toISOString()} instead of ${new Date(expected.mtime * 1000).toISOString()}`
   }
   return xattrDifference(at, expected)
 }

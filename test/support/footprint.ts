@@ -111,7 +111,7 @@ function filesOf({ root, runRoot }: BerthDaemon): string[] {
           ]),
         ]),
     )
-    .filter(path => !/\/layers(\/|$)/.test(path))
+    .filter(path => !/\/(layers|records)(\/|$)/.test(path))
 }
 
 function rowsOf({ root }: BerthDaemon): string[] {

@@ -6,6 +6,7 @@ import { after } from 'node:test'
 import { sleep } from '../../src/base/clock.ts'
 import type { Log, LogFields } from '../../src/observe/log.ts'
 import { mountPointsBelow, unmount } from '../../src/os/mounts.ts'
+import type { LayerFiles } from '../../src/storage/archive-protocol.ts'
 import { createSnapshots } from '../../src/storage/overlay.ts'
 import type { Snapshots, UnpackedLayer, UnpackLimits } from '../../src/storage/snapshots.ts'
 import { type Compression, layerOf } from './layers.ts'
@@ -28,6 +29,8 @@ export class SnapshotStore {
   readonly root = mkdtempSync('/tmp/berth-storage-')
   readonly logged: Array<{ readonly fields: LogFields; readonly message: string }> = []
   readonly snapshots: Snapshots
+  /** By the layer's path: what it takes to read it back. */
+  readonly files = new Map<string, LayerFiles>()
   #layers = 0
   #containers = 0
 
@@ -78,8 +81,14 @@ export class SnapshotStore {
     const below: string[] = []
     for (const { staging, unpacked } of all) {
       const dir = String(++this.#layers)
-      await this.snapshots.finishLayer(staging, unpacked, [...below])
+      const { record } = await this.snapshots.finishLayer(staging, unpacked, [...below])
       await this.snapshots.publishLayers([{ staging, dir }])
+      this.files.set(this.snapshots.layerPath(dir), {
+        dir: this.snapshots.layerPath(dir),
+        record: this.snapshots.recordPath(dir),
+        recordDigest: record,
+        diffId: unpacked.diffId,
+      })
       below.unshift(this.snapshots.layerPath(dir))
     }
     return below

@@ -25,7 +25,7 @@ export function verifiedText(layer: Layer): string {
   const id = digest.replace(/^sha256:/, '').slice(0, 12)
   const whose = images.length === 0 ? 'no image' : images.join(', ')
   const lines = [`layer ${id} (directory ${directory}, of ${whose}): ${WORDS[state] ?? state}`]
-  for (const { path, what } of differences) lines.push(`  ${path.length === 0 ? 'it' : `/${path}`} ${what}`)
+  for (const { path, what } of differences) lines.push(`  ${path.length === 0 ? '' : `/${path} `}${what}`)
   if (count > differences.length) lines.push(`  and ${count - differences.length} more differences`)
   if (note !== '') lines.push(`  ${note}`)
   return lines.map(line => `${printable(line)}\n`).join('')
