@@ -73,7 +73,9 @@ async function differences(files: LayerFiles): Promise<string[]> {
 }
 
 async function recreated(files: LayerFiles): Promise<Buffer> {
-  return Buffer.concat(await Array.fromAsync(reader.recreate(files, signal)))
+  const chunks: Buffer[] = []
+  for await (const chunk of reader.recreate(files, signal)) chunks.push(chunk)
+  return Buffer.concat(chunks)
 }
 
 test('a layer with everything in it is what its record says, and makes its archive again', async () => {
@@ -88,102 +90,100 @@ test('a layer with everything in it is what its record says, and makes its archi
   }
 })
 
+/** What is done to a layer, and what is found then. */
+const at = (files: LayerFiles, path: string) => join(files.dir, path)
+const keepTime = (path: string, change: () => void) => {
+  const { mtimeMs } = statSync(path)
+  change()
+  lutimesSync(path, mtimeMs / 1000, mtimeMs / 1000)
+}
+const kinds: Array<readonly [damage: (files: LayerFiles) => void, found: readonly RegExp[]]> = [
+  [
+    files =>
+      keepTime(at(files, 'bin/tool'), () => {
+        const bytes = readFileSync(at(files, 'bin/tool'))
+        bytes[200_000]! ^= 1
+        writeFileSync(at(files, 'bin/tool'), bytes)
+        chmodSync(at(files, 'bin/tool'), 0o4755)
+      }),
+    [/^bin\/tool: has other content$/],
+  ],
+  [
+    files => keepTime(at(files, 'bin/tool'), () => truncateSync(at(files, 'bin/tool'), 5)),
+    [/^bin\/tool: has 5 bytes instead of 400000$/],
+  ],
+  [
+    files => keepTime(at(files, 'bin'), () => rmSync(at(files, 'bin/capable'))),
+    [/^bin\/capable: is missing$/],
+  ],
+  [
+    files => keepTime(at(files, 'dev'), () => mkdirSync(at(files, 'dev/more'))),
+    [/^dev\/more: is not part of the layer$/],
+  ],
+  [files => chmodSync(at(files, 'bin'), 0o700), [/^bin: has mode 0700 instead of 0755$/]],
+  [files => chownSync(at(files, 'dev/null'), 1, 2), [/^dev\/null: belongs to 1:2 instead of 0:0$/]],
+  [
+    files => lsetxattr(at(files, 'bin/capable'), 'user.note', Buffer.from('HELLO')),
+    [/^bin\/capable: has another value in the attribute user\.note$/],
+  ],
+  [
+    files => lsetxattr(at(files, 'bin/capable'), 'user.more', Buffer.from('x')),
+    [/^bin\/capable: has the attribute user\.more, which is not part of the layer$/],
+  ],
+  [files => lutimesSync(at(files, 'dev/pipe'), 5, 5), [/^dev\/pipe: was modified at 1970-01-01T00:00:05/]],
+  [
+    files =>
+      keepTime(at(files, 'bin'), () => {
+        rmSync(at(files, 'bin/short'))
+        symlinkSync('../evil', at(files, 'bin/short'))
+      }),
+    [/^bin\/short: leads elsewhere$/],
+  ],
+  [
+    files =>
+      keepTime(at(files, 'dev'), () => {
+        rmSync(at(files, 'dev/null'))
+        mknod(at(files, 'dev/null'), 0o20666, 1, 5)
+      }),
+    [/^dev\/null: (has mode|is device 1:5 instead of 1:3)/],
+  ],
+  [
+    files =>
+      keepTime(at(files, 'bin'), () => {
+        const bytes = readFileSync(at(files, 'bin/tool'))
+        const time = statSync(at(files, 'bin/tool')).mtimeMs / 1000
+        rmSync(at(files, 'bin/other'))
+        writeFileSync(at(files, 'bin/other'), bytes)
+        chmodSync(at(files, 'bin/other'), 0o4755)
+        lutimesSync(at(files, 'bin/other'), time, time)
+      }),
+    [/^bin\/(tool|other): is no hard link any more$/],
+  ],
+  [files => keepTime(at(files, 'gone'), () => rmSync(at(files, 'gone/file'))), [/^gone\/file: is missing$/]],
+  [
+    files => {
+      renameSync(at(files, 'opaque'), at(files, 'x'))
+      mkdirSync(at(files, 'opaque'), 0o755)
+      chmodSync(at(files, 'opaque'), 0o755)
+      renameSync(at(files, 'x/new'), at(files, 'opaque/new'))
+      rmSync(at(files, 'x'), { recursive: true })
+    },
+    [/^opaque: does not hide what is below it any more$/],
+  ],
+  [
+    files => {
+      rmSync(at(files, 'linked'))
+      linkSync(at(files, 'bin/capable'), at(files, 'linked'))
+    },
+    [/^linked: /],
+  ],
+  [files => chmodSync(at(files, 'implied'), 0o755), [/^implied: has mode 0755 instead of 0700$/]],
+  [
+    files => rmSync(at(files, 'bin'), { recursive: true }),
+    Array.from({ length: 6 }, () => /^bin(\/\w+)?: is missing$/),
+  ],
+]
 test('each kind of damage is found and named', async () => {
-  const at = (files: LayerFiles, path: string) => join(files.dir, path)
-  const keepTime = (path: string, change: () => void) => {
-    const { mtimeMs } = statSync(path)
-    change()
-    lutimesSync(path, mtimeMs / 1000, mtimeMs / 1000)
-  }
-  const kinds: Array<readonly [damage: (files: LayerFiles) => void, found: readonly RegExp[]]> = [
-    [
-      files =>
-        keepTime(at(files, 'bin/tool'), () => {
-          const bytes = readFileSync(at(files, 'bin/tool'))
-          bytes[200_000]! ^= 1
-          writeFileSync(at(files, 'bin/tool'), bytes)
-          chmodSync(at(files, 'bin/tool'), 0o4755)
-        }),
-      [/^bin\/tool: has other content$/],
-    ],
-    [
-      files => keepTime(at(files, 'bin/tool'), () => truncateSync(at(files, 'bin/tool'), 5)),
-      [/^bin\/tool: has 5 bytes instead of 400000$/],
-    ],
-    [
-      files => keepTime(at(files, 'bin'), () => rmSync(at(files, 'bin/capable'))),
-      [/^bin\/capable: is missing$/],
-    ],
-    [
-      files => keepTime(at(files, 'dev'), () => mkdirSync(at(files, 'dev/more'))),
-      [/^dev\/more: is not part of the layer$/],
-    ],
-    [files => chmodSync(at(files, 'bin'), 0o700), [/^bin: has mode 0700 instead of 0755$/]],
-    [files => chownSync(at(files, 'dev/null'), 1, 2), [/^dev\/null: belongs to 1:2 instead of 0:0$/]],
-    [
-      files => lsetxattr(at(files, 'bin/capable'), 'user.note', Buffer.from('HELLO')),
-      [/^bin\/capable: has another value in the attribute user\.note$/],
-    ],
-    [
-      files => lsetxattr(at(files, 'bin/capable'), 'user.more', Buffer.from('x')),
-      [/^bin\/capable: has the attribute user\.more, which is not part of the layer$/],
-    ],
-    [files => lutimesSync(at(files, 'dev/pipe'), 5, 5), [/^dev\/pipe: was modified at 1970-01-01T00:00:05/]],
-    [
-      files =>
-        keepTime(at(files, 'bin'), () => {
-          rmSync(at(files, 'bin/short'))
-          symlinkSync('../evil', at(files, 'bin/short'))
-        }),
-      [/^bin\/short: leads elsewhere$/],
-    ],
-    [
-      files =>
-        keepTime(at(files, 'dev'), () => {
-          rmSync(at(files, 'dev/null'))
-          mknod(at(files, 'dev/null'), 0o20666, 1, 5)
-        }),
-      [/^dev\/null: (has mode|is device 1:5 instead of 1:3)/],
-    ],
-    [
-      files =>
-        keepTime(at(files, 'bin'), () => {
-          const bytes = readFileSync(at(files, 'bin/tool'))
-          const time = statSync(at(files, 'bin/tool')).mtimeMs / 1000
-          rmSync(at(files, 'bin/other'))
-          writeFileSync(at(files, 'bin/other'), bytes)
-          chmodSync(at(files, 'bin/other'), 0o4755)
-          lutimesSync(at(files, 'bin/other'), time, time)
-        }),
-      [/^bin\/(tool|other): is no hard link any more$/],
-    ],
-    [
-      files => keepTime(at(files, 'gone'), () => rmSync(at(files, 'gone/file'))),
-      [/^gone\/file: is missing$/],
-    ],
-    [
-      files => {
-        renameSync(at(files, 'opaque'), at(files, 'x'))
-        mkdirSync(at(files, 'opaque'), 0o755)
-        chmodSync(at(files, 'opaque'), 0o755)
-        renameSync(at(files, 'x/new'), at(files, 'opaque/new'))
-        rmSync(at(files, 'x'), { recursive: true })
-      },
-      [/^opaque: does not hide what is below it any more$/],
-    ],
-    [
-      files => {
-        rmSync(at(files, 'linked'))
-        linkSync(at(files, 'bin/capable'), at(files, 'linked'))
-      },
-      [/^linked: /],
-    ],
-    [files => chmodSync(at(files, 'implied'), 0o755), [/^implied: has mode 0755 instead of 0700$/]],
-    [
-      files => rmSync(at(files, 'bin'), { recursive: true }),
-      Array.from({ length: 6 }, () => /^bin(\/\w+)?: is missing$/),
-    ],
-  ]
   for (const [damage, found] of kinds) {
     const files = await made(below, everything)
     damage(files)
