@@ -34,7 +34,7 @@ import { FaultHook, parseFaultPlan } from './observe/fault-plan.ts'
 import { createLog, type RootLog } from './observe/log.ts'
 import { Metrics } from './observe/metrics.ts'
 import { Timeline } from './observe/timeline.ts'
-import { openCgroups } from './os/cgroup/open-cgroups.ts'
+import { cgroupFeatures, openCgroups } from './os/cgroup/open-cgroups.ts'
 import { FileLock } from './os/files.ts'
 import { makePrivateMountPoint, unmount } from './os/mounts.ts'
 import { NamespacePins } from './os/namespaces.ts'
@@ -42,6 +42,8 @@ import { closeOnExecAll, notifySystemd, peerOf, raiseFileLimit, warmThreadPool }
 import { checkExitNotices } from './os/pidfd.ts'
 import type { PodContext } from './pods/context.ts'
 import { PodInits } from './pods/pod-inits.ts'
+import { PodMetricsReader } from './pods/pod-metrics.ts'
+import { PodNetworkReader } from './pods/pod-network-usage.ts'
 import { PodService } from './pods/pod-service.ts'
 import { PodStatsReader } from './pods/pod-stats.ts'
 import { recoverPods, sweepPods } from './pods/recover-pods.ts'
@@ -209,15 +211,16 @@ async function compose(
     defaultSysctls: config.runtime.sysctls,
     mappedMounts: await canMapMounts(handlers, paths),
   }
-  const podStats = new PodStatsReader({
+  const podNetwork = new PodNetworkReader({ catalog, namespaces: pins, paths, log })
+  const podStats = new PodStatsReader({ catalog, cgroups, containers: containerStats, network: podNetwork })
+  const podMetrics = new PodMetricsReader({
     catalog,
     cgroups,
-    containers: containerStats,
-    namespaces: pins,
-    paths,
-    log,
+    writable: id => containerStats.writable(id),
+    network: podNetwork,
+    pressure: cgroupFeatures(cgroups).pressure,
   })
-  const pods = new PodService(podContext, podStats)
+  const pods = new PodService(podContext, podStats, podMetrics)
 
   const streaming = new StreamingServer({
     ...streamingOptionsOf(config),

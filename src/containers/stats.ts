@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import { nowNs } from '../base/clock.ts'
 import type { Container, ContainerPhase } from '../model/container.ts'
-import type { ContainerStats } from '../model/usage.ts'
+import type { ContainerStats, DiskUsage } from '../model/usage.ts'
 import type { Log } from '../observe/log.ts'
 import type { Cgroups } from '../os/cgroup/cgroup.ts'
 import type { Catalog } from '../state/catalog.ts'
@@ -60,6 +60,11 @@ export class ContainerStatsReader {
     const { timestamp = nowNs(), cpu, memory, swap, io, processes = 0n } = usage ?? {}
     const writable = this.#writable.of(id)
     return { stats: { container, timestamp, cpu, memory, swap, io, writable }, processes }
+  }
+
+  /** Of its writable layer, as of the last walk. */
+  writable(id: string): DiskUsage {
+    return this.#writable.of(id)
   }
 
   /** For a container that leaves the catalog. */

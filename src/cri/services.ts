@@ -4,6 +4,7 @@ import type { ContainerEvent } from '../containers/container-events.ts'
 import type { ContainerState, ContainerStatus, PodState, PodStatus } from '../containers/container-state.ts'
 import type { Container, ContainerConfig } from '../model/container.ts'
 import type { Image } from '../model/image.ts'
+import type { MetricDescriptor, PodMetrics } from '../model/metrics.ts'
 import type { Pod, PodConfig } from '../model/pod.ts'
 import type { LinuxResources } from '../model/security.ts'
 import type { AttachRequest, ExecRequest, PortForwardRequest } from '../model/stream-request.ts'
@@ -35,6 +36,9 @@ export interface Pods {
   verbose(id: string): Record<string, unknown>
   stats(id: string): Promise<PodStats>
   listStats(filter: { readonly id: string; readonly labels: Dict }): Promise<PodStats[]>
+  metricDescriptors(): MetricDescriptor[]
+  /** Of ready pods. */
+  metrics(): AsyncIterable<PodMetrics>
 }
 
 export type ContainerFilter = {

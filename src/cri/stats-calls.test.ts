@@ -106,3 +106,45 @@ test('an empty list stream ends at once', async context => {
   assert.deepEqual(await collect(client.runtimeStream('StreamPodSandboxes', {})), [])
   assert.deepEqual(await collect(client.runtimeStream('StreamContainerStats', {})), [])
 })
+
+test('metrics: values beyond 2⁵³, labels in their order, a stream of one pod a message', async context => {
+  const descriptor = {
+    name: 'container_x',
+    help: 'what it is',
+    kind: 'gauge',
+    labels: ['id', 'device'],
+  } as const
+  const metric = { descriptor, labels: ['/a', 'sda'], value: 2n ** 60n }
+  const containers = [{ containerId: 'c', metrics: [{ ...metric, value: 0n }] }]
+  const services = fakeServices({
+    pods: {
+      metricDescriptors: () => [descriptor],
+      async *metrics() {
+        yield { podId: 'p1', metrics: [metric], containers }
+        yield { podId: 'p2', metrics: [], containers: [] }
+      },
+    },
+  })
+  const { client } = await serve(context, { services })
+  assert.deepEqual((await client.runtime('ListMetricDescriptors', {})).descriptors, [
+    { name: 'container_x', help: 'what it is', label_keys: ['id', 'device'] },
+  ])
+  const wire = {
+    ...{ name: 'container_x', timestamp: '0', metric_type: 'GAUGE' },
+    ...{ label_values: ['/a', 'sda'], value: { value: '1152921504606846976' } },
+  }
+  const { pod_metrics } = await client.runtime('ListPodSandboxMetrics', {})
+  assert.deepEqual(pod_metrics, [
+    {
+      pod_sandbox_id: 'p1',
+      metrics: [wire],
+      container_metrics: [{ container_id: 'c', metrics: [{ ...wire, value: { value: '0' } }] }],
+    },
+    { pod_sandbox_id: 'p2', metrics: [], container_metrics: [] },
+  ])
+  const messages = await collect(client.runtimeStream('StreamPodSandboxMetrics', {}))
+  assert.deepEqual(
+    messages.map(({ pod_sandbox_metrics }) => pod_sandbox_metrics),
+    pod_metrics.map(pod => [pod]),
+  )
+})

@@ -1,7 +1,7 @@
-import { unimplemented } from '../base/errors.ts'
 import { batches } from './batches.ts'
 import type { Calls } from './call.ts'
 import { toContainerStatsFilter, toPodStatsFilter } from './convert/filters.ts'
+import { fromMetricDescriptor, fromPodMetrics } from './convert/metrics.ts'
 import { fromContainerStats, fromPodStats } from './convert/stats.ts'
 import type { RuntimeServiceHandlers } from './generated/runtime/v1/RuntimeService.ts'
 import type { Containers, Pods } from './services.ts'
@@ -47,14 +47,19 @@ export function statsCalls(calls: Calls, pods: Pods, containers: Containers): St
       for (const batch of batches(stats.map(fromPodStats))) yield { pod_sandbox_stats: batch }
     }),
 
-    ListMetricDescriptors: calls.read(() => {
-      throw unimplemented('ListMetricDescriptors')
+    ListMetricDescriptors: calls.read(() => ({
+      descriptors: pods.metricDescriptors().map(fromMetricDescriptor),
+    })),
+
+    ListPodSandboxMetrics: calls.read(async () => {
+      const pod_metrics = []
+      for await (const metrics of pods.metrics()) pod_metrics.push(fromPodMetrics(metrics))
+      return { pod_metrics }
     }),
-    ListPodSandboxMetrics: calls.read(() => {
-      throw unimplemented('ListPodSandboxMetrics')
-    }),
-    StreamPodSandboxMetrics: calls.stream('read', () => {
-      throw unimplemented('StreamPodSandboxMetrics')
+
+    // A pod at a time: the rest is not read for a client that leaves.
+    StreamPodSandboxMetrics: calls.stream('read', async function* () {
+      for await (const metrics of pods.metrics()) yield { pod_sandbox_metrics: [fromPodMetrics(metrics)] }
     }),
   }
 }

@@ -1,16 +1,19 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { createServer } from 'node:net'
 import { test } from 'node:test'
 import {
   descendantsIn,
   descendantsOf,
   isAlive,
+  openDescriptors,
   parseStat,
   processesWithVariable,
   processRef,
   sessionMembers,
   signalProcess,
+  softLimitOfFiles,
   watchExit,
 } from './processes.ts'
 import { start } from './spawn.ts'
@@ -36,6 +39,17 @@ test('descendants come parents first, whatever the order of pids', () => {
   ].map(([pid, parent]) => ({ pid: pid!, parent: parent!, state: 'S', session: 1, startTime: '1' }))
   assert.deepEqual(descendantsIn(stats, 30), [5, 9, 4])
   assert.deepEqual(descendantsIn(stats, 77), [])
+})
+
+test('descriptors and sockets of processes that are there, and the limit of files', async () => {
+  const before = await openDescriptors([process.pid, 2 ** 22 + 1])
+  const server = createServer().listen(0, '127.0.0.1')
+  await once(server, 'listening')
+  const after = await openDescriptors([process.pid])
+  server.close()
+  assert.ok(after.files > before.files && after.sockets > before.sockets)
+  assert.ok((softLimitOfFiles(process.pid) ?? 0n) > 0n)
+  assert.equal(softLimitOfFiles(2 ** 22 + 1), undefined)
 })
 
 function sleeper() {

@@ -1,4 +1,5 @@
-import { closeSync, readdirSync, readFileSync } from 'node:fs'
+import { closeSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { effectSync } from '../base/effects.ts'
 import { errnoOf } from '../base/errors.ts'
 import type { ProcessRef } from '../model/pod.ts'
@@ -33,13 +34,7 @@ export function parseStat(text: string): ProcessStat | undefined {
 }
 
 function readStat(pid: number): ProcessStat | undefined {
-  try {
-    return parseStat(readFileSync(`/proc/${pid}/stat`, 'utf8'))
-  } catch (error) {
-    const code = errnoOf(error)
-    if (code === 'ENOENT' || code === 'ESRCH') return undefined
-    throw error
-  }
+  return ifAlive(() => parseStat(readFileSync(`/proc/${pid}/stat`, 'utf8')))
 }
 
 /** undefined if there is no such process. A zombie has a reference, but `isAlive` says no. */
@@ -52,6 +47,40 @@ export function processRef(pid: number): ProcessRef | undefined {
 export function isAlive(ref: ProcessRef): boolean {
   const stat = readStat(ref.pid)
   return stat !== undefined && stat.startTime === ref.startTime && stat.state !== 'Z' && stat.state !== 'X'
+}
+
+// ~1 ms of readlink calls: what the event loop may be held up between two requests.
+const LINKS_PER_TURN = 500
+
+/** Open descriptors of these processes together, and how many of them are sockets. Those that end are left out. */
+export async function openDescriptors(pids: readonly number[]): Promise<{ files: number; sockets: number }> {
+  let files = 0
+  let sockets = 0
+  for (const pid of pids) {
+    for (const fd of ifAlive(() => readdirSync(`/proc/${pid}/fd`)) ?? []) {
+      if (++files % LINKS_PER_TURN === 0) await nextTurn()
+      if (ifAlive(() => readlinkSync(`/proc/${pid}/fd/${fd}`))?.startsWith('socket:')) sockets++
+    }
+  }
+  return { files, sockets }
+}
+
+/** Soft limit of open files; 2⁶⁴−1 for none, undefined if there is no such process. */
+export function softLimitOfFiles(pid: number): bigint | undefined {
+  const text = ifAlive(() => readFileSync(`/proc/${pid}/limits`, 'utf8')) ?? ''
+  const soft = /^Max open files +(\S+)/m.exec(text)?.[1]
+  if (soft === undefined) return undefined
+  return soft === 'unlimited' ? 2n ** 64n - 1n : BigInt(soft)
+}
+
+function ifAlive<T>(read: () => T): T | undefined {
+  try {
+    return read()
+  } catch (error) {
+    const code = errnoOf(error)
+    if (code === 'ENOENT' || code === 'ESRCH') return undefined
+    throw error
+  }
 }
 
 /** A descriptor that can only mean this very process; undefined if it is gone. */

@@ -5,6 +5,10 @@ import { countersThrough, networkUsage } from './pod-network-usage.ts'
 const counters = (name: string, rxBytes = 0n) => ({
   name,
   rxBytes,
+  rxPackets: 4n,
+  rxDropped: 5n,
+  txPackets: 6n,
+  txDropped: 7n,
   rxErrors: 1n,
   txBytes: 2n,
   txErrors: 3n,

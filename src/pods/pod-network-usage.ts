@@ -1,8 +1,13 @@
 import { readFileSync, statSync } from 'node:fs'
 import { nowNs } from '../base/clock.ts'
-import { errnoOf } from '../base/errors.ts'
+import { errnoOf, messageOf } from '../base/errors.ts'
+import type { NodePaths } from '../config/paths.ts'
+import type { Pod } from '../model/pod.ts'
 import type { PodStats } from '../model/usage.ts'
+import type { Log } from '../observe/log.ts'
+import type { NamespacePins } from '../os/namespaces.ts'
 import { type InterfaceCounters, parseNetDev } from '../os/net-dev.ts'
+import type { Catalog } from '../state/catalog.ts'
 
 /** CNI's own default, for a pod whose attachment is not known. */
 const DEFAULT_INTERFACE = 'eth0'
@@ -33,6 +38,38 @@ function ifThere<T>(read: () => T): T | undefined {
     // ESRCH, EINVAL: the process is just ending. EACCES: one that the daemon may not look into.
     if (['ENOENT', 'ESRCH', 'EINVAL', 'EACCES'].includes(errnoOf(error) ?? '')) return undefined
     throw error
+  }
+}
+
+export type PodNetworkOptions = {
+  readonly catalog: Pick<Catalog, 'containersOf'>
+  readonly namespaces: Pick<NamespacePins, 'interfaceCounters'>
+  readonly paths: NodePaths
+  readonly log: Log
+}
+
+/** Counters of the interfaces of pods. */
+export class PodNetworkReader {
+  readonly #options: PodNetworkOptions
+
+  constructor(options: PodNetworkOptions) {
+    this.#options = options
+  }
+
+  /** undefined for a pod in the node's network, or without one (any more). */
+  async countersOf(pod: Pod): Promise<InterfaceCounters[] | undefined> {
+    if (pod.phase !== 'ready' || pod.config.namespaces.network === 'node') return undefined
+    const { catalog, namespaces, paths, log } = this.#options
+    const netns = paths.pod(pod.id).namespace('net')
+    const running = catalog.containersOf(pod.id).filter(({ phase }) => phase === 'running')
+    const pids = [pod, ...running].flatMap(({ init }) => (init === undefined ? [] : [init.pid]))
+    try {
+      return countersThrough(pids, netns) ?? (await namespaces.interfaceCounters(netns))
+    } catch (error) {
+      // A pod being stopped has no namespace any more; its other figures are as good as ever.
+      log.debug({ podId: pod.id, error: messageOf(error) }, 'the network of a pod cannot be read')
+      return undefined
+    }
   }
 }
 

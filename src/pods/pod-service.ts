@@ -3,10 +3,12 @@ import { BerthError, messageOf, notFound } from '../base/errors.ts'
 import { sameContent } from '../base/same-content.ts'
 import { SingleFlight } from '../base/single-flight.ts'
 import { type PodState, type PodStatus, podStateOf } from '../containers/container-state.ts'
+import type { MetricDescriptor, PodMetrics } from '../model/metrics.ts'
 import { type Pod, type PodConfig, podKey, podName } from '../model/pod.ts'
 import type { LinuxResources } from '../model/security.ts'
 import type { PodStats } from '../model/usage.ts'
 import type { PodContext } from './context.ts'
+import type { PodMetricsReader } from './pod-metrics.ts'
 import type { PodStatsReader } from './pod-stats.ts'
 import { removePod } from './remove-pod.ts'
 import { runPod } from './run-pod.ts'
@@ -21,15 +23,17 @@ type Run = { readonly config: PodConfig; readonly handler: string }
 export class PodService {
   readonly #context: PodContext
   readonly #stats: PodStatsReader
+  readonly #metrics: PodMetricsReader
   readonly #runs = new SingleFlight<string>('never')
   readonly #stops = new SingleFlight<void>('never')
   readonly #removes = new SingleFlight<void>('never')
   /** What is being made, by key. */
   readonly #running = new Map<string, Run>()
 
-  constructor(context: PodContext, stats: PodStatsReader) {
+  constructor(context: PodContext, stats: PodStatsReader, metrics: PodMetricsReader) {
     this.#context = context
     this.#stats = stats
+    this.#metrics = metrics
   }
 
   /**
@@ -125,6 +129,15 @@ export class PodService {
   /** Of ready pods only. */
   async listStats(filter: Omit<PodFilter, 'state'>): Promise<PodStats[]> {
     return await this.#stats.ofAll(this.list({ ...filter, state: 'ready' }))
+  }
+
+  metricDescriptors(): MetricDescriptor[] {
+    return this.#metrics.descriptors()
+  }
+
+  /** Of ready pods only. */
+  metrics(): AsyncIterable<PodMetrics> {
+    return this.#metrics.ofAll([...this.#context.catalog.pods()])
   }
 
   /** Work under way, for a shutdown that lets it finish. */

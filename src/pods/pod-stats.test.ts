@@ -7,6 +7,7 @@ import type { NamespaceMode, Pod } from '../model/pod.ts'
 import type { ContainerStats } from '../model/usage.ts'
 import type { Log } from '../observe/log.ts'
 import type { CgroupStats } from '../os/cgroup/cgroup.ts'
+import { PodNetworkReader } from './pod-network-usage.ts'
 import { ownsCgroup, PodStatsReader } from './pod-stats.ts'
 
 const UID = '6e9b6a52-0d3c-4b0a'
@@ -76,24 +77,33 @@ function setUp(pod: Pod, { readings, exited, group, counters }: World) {
   const pods = new Map([[pod.id, pod]])
   const asked: string[] = []
   const containers = Object.keys(readings).map(id => ({ id, phase: id === exited ? 'exited' : 'running' }))
-  const reader = new PodStatsReader({
-    catalog: { pod: id => pods.get(id), containersOf: () => containers as Container[] },
-    cgroups: { stats: path => (path === pod.cgroup ? group : undefined) },
-    containers: { read: ({ id }) => readings[id]! },
+  const catalog = { pod: (id: string) => pods.get(id), containersOf: () => containers as Container[] }
+  const network = new PodNetworkReader({
+    catalog,
     namespaces: {
       interfaceCounters: async netns => {
         asked.push(netns)
         return (await (counters?.() ?? [])).map(({ name }) => ({
           name,
           rxBytes: 1n,
+          rxPackets: 1n,
           rxErrors: 0n,
+          rxDropped: 0n,
           txBytes: 2n,
+          txPackets: 2n,
           txErrors: 0n,
+          txDropped: 0n,
         }))
       },
     },
     paths: new NodePaths('/nonexistent/root', '/nonexistent/run'),
     log: { debug: () => undefined } as Partial<Log> as Log,
+  })
+  const reader = new PodStatsReader({
+    catalog,
+    cgroups: { stats: path => (path === pod.cgroup ? group : undefined) },
+    containers: { read: ({ id }) => readings[id]! },
+    network,
   })
   return { pods, asked, reader }
 }

@@ -1,26 +1,19 @@
 import { posix } from 'node:path'
 import { setImmediate } from 'node:timers/promises'
 import { nowNs } from '../base/clock.ts'
-import { messageOf } from '../base/errors.ts'
-import type { NodePaths } from '../config/paths.ts'
 import { CgroupMeter, type CgroupUsage } from '../containers/cgroup-meter.ts'
 import type { ContainerReading, ContainerStatsReader } from '../containers/stats.ts'
-import type { Container } from '../model/container.ts'
 import type { Pod } from '../model/pod.ts'
 import type { CpuUsage, MemoryUsage, PodStats } from '../model/usage.ts'
-import type { Log } from '../observe/log.ts'
 import type { Cgroups } from '../os/cgroup/cgroup.ts'
-import type { NamespacePins } from '../os/namespaces.ts'
 import type { Catalog } from '../state/catalog.ts'
-import { countersThrough, networkUsage } from './pod-network-usage.ts'
+import { networkUsage, type PodNetworkReader } from './pod-network-usage.ts'
 
 export type PodStatsOptions = {
   readonly catalog: Pick<Catalog, 'pod' | 'containersOf'>
   readonly cgroups: Pick<Cgroups, 'stats'>
   readonly containers: Pick<ContainerStatsReader, 'read'>
-  readonly namespaces: Pick<NamespacePins, 'interfaceCounters'>
-  readonly paths: NodePaths
-  readonly log: Log
+  readonly network: Pick<PodNetworkReader, 'countersOf'>
 }
 
 /** What pods use: their control group where it is theirs alone, else their containers together. */
@@ -39,7 +32,8 @@ export class PodStatsReader {
     const running = catalog.containersOf(pod.id).filter(({ phase }) => phase === 'running')
     const readings = running.map(container => containers.read(container))
     const { processes, ...usage } = this.#usageOf(pod, readings)
-    const network = await this.#networkOf(pod, running)
+    const counters = await this.#options.network.countersOf(pod)
+    const network = counters && networkUsage(counters, pod.network.attachment?.ifName)
     const stats = readings.map(reading => reading.stats)
     return { pod, ...usage, network, processCount: processes, containers: stats }
   }
@@ -66,21 +60,6 @@ export class PodStatsReader {
     if (own === undefined) return sumOf(readings)
     const { timestamp, cpu, memory, io, processes } = own
     return { timestamp, cpu, memory, io, processes }
-  }
-
-  async #networkOf(pod: Pod, running: readonly Container[]): Promise<PodStats['network']> {
-    if (pod.phase !== 'ready' || pod.config.namespaces.network === 'node') return undefined
-    const { namespaces, paths, log } = this.#options
-    const netns = paths.pod(pod.id).namespace('net')
-    const pids = [pod, ...running].flatMap(({ init }) => (init === undefined ? [] : [init.pid]))
-    try {
-      const counters = countersThrough(pids, netns) ?? (await namespaces.interfaceCounters(netns))
-      return networkUsage(counters, pod.network.attachment?.ifName)
-    } catch (error) {
-      // A pod being stopped has no namespace any more; its other figures are as good as ever.
-      log.debug({ podId: pod.id, error: messageOf(error) }, 'the network of a pod cannot be read')
-      return undefined
-    }
   }
 }
 

@@ -95,7 +95,7 @@ test('runp, pods, inspectp, create, start, ps, inspect', { skip }, async () => {
   assert.deepEqual(inspected.info.runtimeSpec.process.args, ['sh', '-c', 'echo up; sleep 100000'])
 })
 
-test('logs, exec -s, stats, statsp, update', { skip }, async () => {
+test('logs, exec -s, stats, statsp, metricdescs, metricsp, update', { skip }, async () => {
   const { pod, container } = await running('echo one; echo two >&2; sleep 100000')
   await until('the logs are there', async () => (await crictl('logs', container)).includes('one'))
   const { stdout, stderr } = await kubelet().daemon.crictl('logs', container)
@@ -106,6 +106,8 @@ test('logs, exec -s, stats, statsp, update', { skip }, async () => {
   assert.match(failed.stderr, /exit code 3|why/)
   assert.match(await crictl('stats', container), new RegExp(`^${container.slice(0, 13)} +main `, 'm'))
   assert.match(await crictl('statsp', pod), /pod-/)
+  assert.match(await crictl('metricdescs'), /container_memory_working_set_bytes/)
+  assert.match(await crictl('metricsp'), new RegExp(`${container}[^]*container_memory_working_set_bytes`))
   await crictl('update', '--memory', String(48 << 20), container)
   const { status } = JSON.parse(await crictl('inspect', container))
   assert.equal(status.resources.linux.memoryLimitInBytes, String(48 << 20))

@@ -415,9 +415,6 @@ test('29: what is not supported is UNIMPLEMENTED', async () => {
     client.runtime('Attach', { container_id: id, stdout: true }),
     client.runtime('PortForward', { pod_sandbox_id: id, port: [80] }),
     client.runtime('CheckpointContainer', { container_id: id, location: '/tmp/x' }),
-    client.runtime('ListMetricDescriptors', {}),
-    client.runtime('ListPodSandboxMetrics', {}),
-    client.runtimeStream('StreamPodSandboxMetrics', {}).next(),
   ]
   for (const call of calls) await assert.rejects(call, failure('unimplemented'))
 })

@@ -151,6 +151,8 @@ const absentPods: Pods = {
     throw notFound('pod', id)
   },
   listStats: async () => [],
+  metricDescriptors: () => [],
+  async *metrics() {},
 }
 
 const absentContainers: Containers = {

@@ -22,6 +22,8 @@ export type CgroupFeatures = {
   /** The memory controller counts swap. */
   readonly swapAccounting: boolean
   readonly hugetlb: boolean
+  /** The kernel counts how long the processes of each group wait. */
+  readonly pressure: boolean
 }
 
 /** What the controllers of `cgroups` can do on this kernel. */
@@ -30,6 +32,7 @@ export function cgroupFeatures({ version }: Cgroups, mountPoint = '/sys/fs/cgrou
     return {
       swapAccounting: existsSync(join(mountPoint, 'memory/memory.memsw.usage_in_bytes')),
       hugetlb: existsSync(join(mountPoint, 'hugetlb')),
+      pressure: existsSync(join(mountPoint, 'unified/io.pressure')),
     }
   }
   const controllers = readFileSync(join(mountPoint, 'cgroup.controllers'), 'utf8').trim().split(' ')
@@ -37,5 +40,9 @@ export function cgroupFeatures({ version }: Cgroups, mountPoint = '/sys/fs/cgrou
   const swap = readdirSync(mountPoint, { withFileTypes: true }).some(
     entry => entry.isDirectory() && existsSync(join(mountPoint, entry.name, 'memory.swap.max')),
   )
-  return { swapAccounting: swap, hugetlb: controllers.includes('hugetlb') }
+  return {
+    swapAccounting: swap,
+    hugetlb: controllers.includes('hugetlb'),
+    pressure: existsSync(join(mountPoint, 'io.pressure')),
+  }
 }
