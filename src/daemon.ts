@@ -36,10 +36,12 @@ import { Metrics } from './observe/metrics.ts'
 import { Timeline } from './observe/timeline.ts'
 import { cgroupFeatures, openCgroups } from './os/cgroup/open-cgroups.ts'
 import { FileLock } from './os/files.ts'
+import { checkPackets } from './os/handles.ts'
 import { makePrivateMountPoint, unmount } from './os/mounts.ts'
 import { NamespacePins } from './os/namespaces.ts'
 import { closeOnExecAll, notifySystemd, peerOf, raiseFileLimit, warmThreadPool } from './os/node.ts'
 import { checkExitNotices } from './os/pidfd.ts'
+import { adoptOrphans } from './os/processes.ts'
 import type { PodContext } from './pods/context.ts'
 import { PodInits } from './pods/pod-inits.ts'
 import { PodMetricsReader } from './pods/pod-metrics.ts'
@@ -116,6 +118,8 @@ async function prepareProcess(config: Config): Promise<void> {
   raiseFileLimit()
   await warmThreadPool()
   await checkExitNotices()
+  await checkPackets()
+  adoptOrphans()
   if (config.faults !== '') setEffectHook(new FaultHook(parseFaultPlan(config.faults)))
 }
 
@@ -187,7 +191,12 @@ async function compose(
     host: hostFacts(cgroups),
     specDefaults: specDefaultsOf(config),
   }
-  const containerContext: ContainerContext = { ...shared, images, snapshots }
+  const containerContext: ContainerContext = {
+    ...shared,
+    images,
+    snapshots,
+    execKillAfterMs: config.runtime.execHangupTimeout,
+  }
   const exits = parts.add(new Exits(containerContext), opened => opened.close())
   const containerStats = new ContainerStatsReader({
     catalog,

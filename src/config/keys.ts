@@ -214,6 +214,13 @@ const KEYS = {
         'of CPUs.',
       { flag: 'max-parallel-operations', own: true },
     ),
+    exec_hangup_timeout: key(
+      duration,
+      0,
+      'What an exec has started gets SIGHUP when its client leaves; if it still runs so long after, it is killed ' +
+        'with all its children. 0: never.',
+      { flag: 'exec-hangup-timeout', own: true },
+    ),
     log_level: key(
       choice('trace', 'debug', 'info', 'warn', 'error', 'fatal'),
       'info',

@@ -69,7 +69,7 @@ export class NodePaths {
     return join(this.root, 'cni')
   }
 
-  /** Private files of ExecSync calls. */
+  /** Private files of commands that run in containers, one directory each. */
   get execs(): string {
     return join(this.runRoot, 'execs')
   }

@@ -8,10 +8,12 @@ import { type Container, type ContainerConfig, containerKey } from '../model/con
 import type { OciSpec } from '../model/oci.ts'
 import type { LinuxResources } from '../model/security.ts'
 import type { ContainerStats } from '../model/usage.ts'
+import type { Channels } from '../runtime/channels.ts'
+import { attachContainer, requireAttachable } from './attach-container.ts'
 import { type ContainerState, type ContainerStatus, requireContainer, stateOf } from './container-state.ts'
 import { type ContainerContext, pathsOf } from './context.ts'
 import { createContainer } from './create-container.ts'
-import { execSync } from './exec-container.ts'
+import { execStream, execSync, requireRunning } from './exec-container.ts'
 import type { Exits } from './exits.ts'
 import { removeContainer, undoContainer } from './remove-container.ts'
 import { startContainer } from './start-container.ts'
@@ -140,6 +142,35 @@ export class ContainerService {
   ): Promise<{ stdout: Buffer; stderr: Buffer; exitCode: number }> {
     const result = await execSync(this.#context, idOrPrefix, command, timeoutSeconds, signal)
     return { stdout: result.stdout, stderr: result.stderr, exitCode: result.code }
+  }
+
+  /**
+   * Before a client is given a way in, and again when it comes.
+   * @throws BerthError not-found; precondition if it cannot be, or if `tty` is not what its configuration says (attach)
+   */
+  requireStreamable(idOrPrefix: string, use: 'exec' | 'attach', tty: boolean): Container {
+    return use === 'exec'
+      ? requireRunning(this.#context, idOrPrefix)
+      : requireAttachable(this.#context, idOrPrefix, tty)
+  }
+
+  /**
+   * Runs a command for a connected client; `signal` is its leaving.
+   * @returns the exit code, 128 + signal for signals, after stdout and stderr were ended
+   */
+  exec(
+    idOrPrefix: string,
+    command: readonly string[],
+    tty: boolean,
+    channels: Channels,
+    signal: AbortSignal,
+  ): Promise<number> {
+    return execStream(this.#context, idOrPrefix, command, tty, channels, signal)
+  }
+
+  /** Returns when the container's output has ended, or the client has left or detached. */
+  attach(idOrPrefix: string, tty: boolean, channels: Channels, signal: AbortSignal): Promise<void> {
+    return attachContainer(this.#context, idOrPrefix, tty, channels, signal)
   }
 
   async stats(idOrPrefix: string): Promise<ContainerStats> {

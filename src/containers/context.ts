@@ -38,6 +38,8 @@ export type ContainerContext = {
   readonly locks: KeyedMutex
   /** Bounds the heavy steps (runtime create, delete) of the node: more at once only makes each slower. */
   readonly heavy: Semaphore
+  /** From the leaving of an exec's client to SIGKILL for what it ran; 0 is never. */
+  readonly execKillAfterMs: number
   readonly specDefaults: Omit<SpecDefaults, 'allowedAnnotations'>
   /** What the daemon itself may do; devices are looked up for each privileged container. */
   readonly host: Omit<HostFacts, 'devices'>

@@ -1,9 +1,11 @@
-import { readFileSync, rmSync } from 'node:fs'
+import { randomBytes } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { internal, precondition } from '../base/errors.ts'
-import { newId } from '../base/ids.ts'
+import type { Container } from '../model/container.ts'
 import type { OciSpec } from '../model/oci.ts'
-import type { ExecResult } from '../runtime/runtime.ts'
+import type { Channels } from '../runtime/channels.ts'
+import type { ExecCommand, ExecResult } from '../runtime/runtime.ts'
 import { requireContainer } from './container-state.ts'
 import { type ContainerContext, pathsOf, runtimeOf, stepOf } from './context.ts'
 import { execProcess } from './spec/process.ts'
@@ -22,29 +24,55 @@ export async function execSync(
   timeoutSeconds: number,
   signal: AbortSignal,
 ): Promise<ExecResult> {
+  const container = requireRunning(context, idOrPrefix)
+  const request = { timeoutMs: timeoutSeconds * 1000, maxOutput: MAX_OUTPUT, signal }
+  return await context.timeline.step(
+    stepOf(container, 'ExecSync'),
+    'runtime-exec',
+    () =>
+      runtimeOf(context, container).exec({ ...commandIn(context, container, command, false), ...request }),
+    { waits: true },
+  )
+}
+
+/** Exec: the same for a client that is connected. @returns the exit code */
+export async function execStream(
+  context: ContainerContext,
+  idOrPrefix: string,
+  command: readonly string[],
+  tty: boolean,
+  channels: Channels,
+  signal: AbortSignal,
+): Promise<number> {
+  const container = requireRunning(context, idOrPrefix)
+  const request = { ...commandIn(context, container, command, tty), killAfterMs: context.execKillAfterMs }
+  return await context.timeline.step(
+    stepOf(container, 'Exec'),
+    'runtime-exec',
+    () => runtimeOf(context, container).execStream(request, channels, signal),
+    { waits: true },
+  )
+}
+
+/** @throws BerthError not-found, precondition */
+export function requireRunning(context: ContainerContext, idOrPrefix: string): Container {
   const container = requireContainer(context.catalog, idOrPrefix)
-  if (container.phase !== 'running') {
-    throw precondition(`container ${container.id} is ${container.phase}; a command needs a running one`)
-  }
-  const directory = join(context.paths.execs, newId())
-  const process = execProcess(specOfRunning(pathsOf(context, container.id).bundle).process, command, false)
-  try {
-    return await context.timeline.step(
-      stepOf(container, 'ExecSync'),
-      'runtime-exec',
-      () =>
-        runtimeOf(context, container).exec({
-          containerId: container.id,
-          process,
-          timeoutMs: timeoutSeconds * 1000,
-          maxOutput: MAX_OUTPUT,
-          directory,
-          signal,
-        }),
-      { waits: true },
-    )
-  } finally {
-    rmSync(directory, { recursive: true, force: true })
+  if (container.phase === 'running') return container
+  throw precondition(`container ${container.id} is ${container.phase}; a command needs a running one`)
+}
+
+function commandIn(
+  context: ContainerContext,
+  container: Container,
+  command: readonly string[],
+  tty: boolean,
+): ExecCommand {
+  return {
+    containerId: container.id,
+    cgroup: container.cgroup,
+    process: execProcess(specOfRunning(pathsOf(context, container.id).bundle).process, command, tty),
+    // Short: the path of a console socket in it must fit a socket's address.
+    directory: join(context.paths.execs, randomBytes(8).toString('hex')),
   }
 }
 

@@ -7,6 +7,7 @@ import type { Container } from '../model/container.ts'
 import { removeTree } from '../os/files.ts'
 import { bootId } from '../os/node.ts'
 import { isAlive } from '../os/processes.ts'
+import { killLeftExecs } from '../runtime/left-execs.ts'
 import { type ContainerContext, pathsOf, runtimeOf } from './context.ts'
 import type { Exits } from './exits.ts'
 import { undoContainer } from './remove-container.ts'
@@ -17,10 +18,11 @@ const PARALLEL = 8
 const NODE_REBOOT_CODE = 255
 
 /**
- * Makes rows and kernel agree after a start: undoes creates that never ended, finishes removals, follows what lives,
+ * Makes rows and kernel agree after a start: ends commands whose client is gone with the last daemon, undoes creates that never ended, finishes removals, follows what lives,
  * records what ended meanwhile. One container that cannot be recovered becomes `unknown` and stops nobody else.
  */
 export async function recoverContainers(context: ContainerContext, exits: Exits): Promise<void> {
+  await killLeftExecs(context.paths.execs, context.cgroups)
   const slots = new Semaphore('recovery', PARALLEL)
   const all = [...context.catalog.containers()]
   await Promise.all(
@@ -113,7 +115,6 @@ export async function sweepContainers(context: ContainerContext): Promise<void> 
   for (const id of namesIn(paths.persistent)) {
     if (!known(id)) await removeTree(join(paths.persistent, id))
   }
-  for (const id of namesIn(paths.execs)) await removeTree(join(paths.execs, id))
 }
 
 function namesIn(directory: string): string[] {

@@ -15,6 +15,7 @@ export type OciSpec = {
 
 export type OciProcess = {
   terminal?: boolean
+  consoleSize?: { height: number; width: number }
   user: { uid: number; gid: number; umask?: number; additionalGids?: number[] }
   args: string[]
   env: string[]

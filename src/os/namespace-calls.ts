@@ -41,6 +41,8 @@ export type Call =
   | { readonly kind: 'pin'; readonly request: PinRequest; readonly helper?: number }
   /** The text of /proc/net/dev in the network namespace at that path. */
   | { readonly kind: 'net-dev'; readonly netns: string }
+  /** The descriptor of a TCP socket in the network namespace at that path; it belongs to who asked. */
+  | { readonly kind: 'tcp-socket'; readonly netns: string; readonly family: 4 | 6 }
 
 export type Question = { readonly id: number; readonly call: Call }
 

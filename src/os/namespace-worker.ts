@@ -14,33 +14,38 @@ import {
   type Question,
   sysctlPath,
 } from './namespace-calls.ts'
+import { tcpSocket } from './socket-calls.ts'
 import * as sys from './syscalls.ts'
 
 /*
  * The only thread that leaves the node's namespaces, and only within one call. Everything in it is synchronous:
- * asynchronous file calls would run on libuv's threads, which stay outside. Whatever fails ends this thread, so that
- * no later call can act in a pod's namespace by mistake.
+ * asynchronous file calls would run on libuv's threads, which stay outside. What fails on the way out or back ends
+ * this thread, so that no later call can act in a pod's namespace by mistake.
  */
 
 const home = workerData as Home
 const port = parentPort
 if (port === null) throw new Error('namespace-worker runs as a worker thread only')
+let away = false
 let lost = false
 port.on('message', ({ id, call }: Question) => {
   if (lost) return // closing the port does not stop what has arrived; the next worker is asked again
   try {
     port.postMessage({ id, value: answer(call) } satisfies Answer)
   } catch (error) {
-    lost = true
+    lost = away
     const code = error instanceof BerthError ? error.code : 'internal'
     port.postMessage({ id, message: messageOf(error), code } satisfies Answer)
-    port.close()
+    if (lost) port.close()
   }
 })
 
 function answer(call: Call): string {
   if (call.kind === 'pin') return pin(call.request, call.helper)
-  return call.kind === 'net-dev' ? readNetDev(call.netns) : linksOf('/proc/thread-self/ns')
+  if (call.kind === 'net-dev')
+    return inNetwork(call.netns, () => readFileSync('/proc/thread-self/net/dev', 'utf8'))
+  if (call.kind === 'tcp-socket') return inNetwork(call.netns, () => `${tcpSocket(call.family)}`)
+  return linksOf('/proc/thread-self/ns')
 }
 
 /** Makes the namespaces, or enters those that a helper process made together with a user namespace. */
@@ -54,6 +59,7 @@ function pin(request: PinRequest, helper: number | undefined): string {
     file: sysctlPath(key),
   }))
   mkdirSync(request.dir, { recursive: true, mode: 0o700 })
+  away = true
   if (helper === undefined) sys.unshare(made.reduce((flags, { flag }) => flags | flag, 0))
   else for (const { name, flag } of made) enter(`${source}/${name}`, flag)
   if (wanted.uts) sys.sethostname(request.hostname)
@@ -72,6 +78,7 @@ function enter(path: string, flag: number): void {
   const fd = openSync(path, constants.O_RDONLY)
   try {
     sys.setns(fd, flag)
+    away = true
   } finally {
     closeSync(fd)
   }
@@ -98,13 +105,16 @@ function writeValue({ key, value, file }: Sysctl): void {
   }
 }
 
-function readNetDev(netns: string): string {
-  enter(netns, CLONE_NEWNET)
-  const text = readFileSync('/proc/thread-self/net/dev', 'utf8')
-  goHome()
-  return text
+function inNetwork(netns: string, ask: () => string): string {
+  try {
+    enter(netns, CLONE_NEWNET)
+    return ask()
+  } finally {
+    if (away) goHome()
+  }
 }
 
 function goHome(): void {
   for (const { name, flag } of NAMESPACES) sys.setns(home[name], flag)
+  away = false
 }

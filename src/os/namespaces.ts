@@ -91,6 +91,11 @@ export class NamespacePins {
     return parseNetDev(await this.#ask({ kind: 'net-dev', netns }))
   }
 
+  /** A TCP socket that is in the network namespace pinned at `netns` for good. @returns its descriptor, the caller's */
+  async tcpSocket(netns: string, family: 4 | 6): Promise<number> {
+    return Number(await this.#ask({ kind: 'tcp-socket', netns, family }))
+  }
+
   async close(): Promise<void> {
     this.#closed = true
     await this.#worker?.terminate()

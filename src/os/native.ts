@@ -39,6 +39,11 @@ const libc = koffi.load('libc.so.6')
 export const PTR = 'const void *'
 export const OUT = 'void *'
 
+/** For structs that hold addresses. Valid for as long as the buffer is referred to. */
+export function addressOf(buffer: Buffer): bigint {
+  return koffi.address(buffer)
+}
+
 export function cFunction(name: string, result: string, ...args: string[]): NativeFunction {
   return libc.func(name, result, args)
 }

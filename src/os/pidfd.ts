@@ -1,14 +1,13 @@
 import { closeSync } from 'node:fs'
-import net from 'node:net'
 import { sleep } from '../base/clock.ts'
+import { wrapDescriptor } from './handles.ts'
 import { posixSpawn } from './posix-spawn.ts'
 import * as sys from './syscalls.ts'
 
 /*
  * Exits in the event loop. A pidfd turns readable when its process ends. libuv has no handle for that, but its Pipe
- * handle polls any descriptor; the read that follows fails with EINVAL, and that is the news. Node documents
- * neither, so both are used in this file only, and `checkExitNotices` tries them at start: where they do not work,
- * exits are found by looking.
+ * handle polls any descriptor (`handles.ts`); the read that follows fails with EINVAL, and that is the news. This is
+ * documented nowhere, so `checkExitNotices` tries it at start: where it does not work, exits are found by looking.
  */
 
 let byPipe = true
@@ -17,10 +16,6 @@ const POLL_MS = 20
 const SELF_TEST_MS = 2000
 
 type Watch = { [Symbol.dispose](): void }
-type PipeHandle = { open(fd: number): void }
-type PipeClass = new (type: number) => PipeHandle
-
-let pipeClass: PipeClass | undefined
 
 /**
  * Takes over `pidfd` and calls once when its process has ended, which `hasEnded` then confirms. Without one (no
@@ -55,7 +50,7 @@ export async function checkExitNotices(): Promise<boolean> {
 }
 
 function watchByPipe(pidfd: number, hasEnded: () => boolean, onExit: () => void): Watch {
-  const socket = wrapHandle(pidfd)
+  const socket = wrapDescriptor(pidfd, 'read')
   let polling: Watch | undefined
   let disposed = false
   socket.once('error', () => {
@@ -80,23 +75,4 @@ function watchByPolling(hasEnded: () => boolean, onExit: () => void): Watch {
     onExit()
   }, POLL_MS)
   return { [Symbol.dispose]: () => clearInterval(timer) }
-}
-
-/** A pollable descriptor as a stream that is only read. */
-function wrapHandle(fd: number): net.Socket {
-  pipeClass ??= findPipeClass()
-  const handle = new pipeClass(0)
-  handle.open(fd)
-  // Node declares another type for its `handle`.
-  const options: object = { handle, readable: true, writable: false }
-  return new net.Socket(options)
-}
-
-function findPipeClass(): PipeClass {
-  const [read, write] = sys.pipe()
-  closeSync(write)
-  const socket = new net.Socket({ fd: read }) as net.Socket & { _handle: { constructor: PipeClass } }
-  const found = socket._handle.constructor
-  socket.destroy()
-  return found
 }

@@ -3,6 +3,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import { effectSync } from '../base/effects.ts'
 import { errnoOf } from '../base/errors.ts'
 import type { ProcessRef } from '../model/pod.ts'
+import { isAwaited, reapUnawaited } from './children.ts'
 import { onPidExit } from './pidfd.ts'
 import * as sys from './syscalls.ts'
 
@@ -83,6 +84,13 @@ function ifAlive<T>(read: () => T): T | undefined {
   }
 }
 
+/** Lets go of the pid of a dead orphan that became a child of ours (`adoptOrphans`), before the next look finds it. */
+export function reapOrphan(ref: ProcessRef): void {
+  const stat = readStat(ref.pid)
+  const isOurs = stat?.startTime === ref.startTime && stat.parent === process.pid
+  if (isOurs && stat.state === 'Z') reapUnawaited(ref.pid)
+}
+
 /** A descriptor that can only mean this very process; undefined if it is gone. */
 function openPidfd(ref: ProcessRef): number | undefined {
   let pidfd: number
@@ -130,13 +138,13 @@ export function watchExit(ref: ProcessRef, onExit: () => void): { [Symbol.dispos
 export function processesWithVariable(name: string, value: string): ProcessRef[] {
   const wanted = `\0${name}=${value}\0`
   return allStats().filter(({ pid, state }) => {
-    return state !== 'Z' && state !== 'X' && `\0${readEnvironment(pid)}`.includes(wanted)
+    return state !== 'Z' && state !== 'X' && `\0${readText(`/proc/${pid}/environ`)}`.includes(wanted)
   })
 }
 
-function readEnvironment(pid: number): string {
+function readText(file: string): string {
   try {
-    return readFileSync(`/proc/${pid}/environ`, 'latin1')
+    return readFileSync(file, 'latin1')
   } catch {
     return '' // it ended meanwhile, or is being made; a kernel thread has none
   }
@@ -163,6 +171,63 @@ export function descendantsIn(stats: readonly ProcessStat[], pid: number): numbe
     for (const child of children.get(parent) ?? []) found.push(child.pid)
   }
   return found.slice(1)
+}
+
+/** How often dead orphans that nobody has asked for are looked for: they take nothing but a pid. */
+const ORPHANS_MS = 10_000
+
+/**
+ * Makes this process the parent of whatever its descendants leave behind: that is how the exit code of a process is
+ * known which an OCI runtime has started and left. Each orphan's end is collected, by who waits for it or here.
+ */
+export function adoptOrphans(): void {
+  sys.becomeSubreaper()
+  let before: readonly number[] = []
+  const collect = () => {
+    const dead = sys.hasEndedChild() ? deadChildren() : []
+    // One that whoever started it is about to reap does not stay for so long.
+    for (const pid of dead) if (before.includes(pid)) reapUnawaited(pid)
+    before = dead
+  }
+  setInterval(collect, ORPHANS_MS).unref()
+}
+
+function deadChildren(): number[] {
+  return allStats()
+    .filter(stat => stat.parent === process.pid && stat.state === 'Z')
+    .map(stat => stat.pid)
+}
+
+/** Living processes with this argument on their command line. */
+export function processesWithArgument(argument: string): ProcessRef[] {
+  return allStats().filter(
+    ({ pid, state }) =>
+      state !== 'Z' && state !== 'X' && readText(`/proc/${pid}/cmdline`).split('\0').includes(argument),
+  )
+}
+
+/**
+ * SIGHUP and the like to the process group that a child of ours leads, or to it alone if it leads none. Nothing
+ * happens once it has ended.
+ */
+export function signalChild(pid: number, signal: number): void {
+  effectSync('os', 'signal-child', `${pid}`, () => {
+    for (const target of [-pid, pid]) {
+      if (!isAwaited(pid)) return
+      try {
+        process.kill(target, signal)
+        return
+      } catch (error) {
+        if (errnoOf(error) !== 'ESRCH') throw error
+      }
+    }
+  })
+}
+
+/** It leads a session, whose number is its pid. */
+export function leadsSession(ref: ProcessRef): boolean {
+  const stat = readStat(ref.pid)
+  return stat?.startTime === ref.startTime && stat.session === ref.pid
 }
 
 /** Processes whose session is `sid`, its leader included. */

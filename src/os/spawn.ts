@@ -1,10 +1,10 @@
 import { closeSync } from 'node:fs'
 import net from 'node:net'
 import { isAbsolute } from 'node:path'
-import type { Duplex, Readable, Writable } from 'node:stream'
+import type { Readable, Writable } from 'node:stream'
 import { effectSync } from '../base/effects.ts'
 import { BerthError, errnoOf, internal, messageOf } from '../base/errors.ts'
-import { onPidExit } from './pidfd.ts'
+import { exitOf } from './children.ts'
 import { posixSpawn } from './posix-spawn.ts'
 import { signalNumber } from './signals.ts'
 import * as sys from './syscalls.ts'
@@ -13,7 +13,7 @@ import * as sys from './syscalls.ts'
  * What a descriptor of the child is. `pipe-read`: we read what it writes. `pipe-write`: it reads what we write.
  * `socket`: both ways. A number: that descriptor of ours, inherited.
  */
-type ChildFd = 'null' | 'pipe-read' | 'pipe-write' | 'socket' | number
+export type ChildFd = 'null' | 'pipe-read' | 'pipe-write' | 'socket' | number
 
 export type StartOptions = {
   /** Without argv[0]. */
@@ -30,7 +30,7 @@ export type StartOptions = {
 export type Child = {
   readonly pid: number
   /** Our end per element of `fds`; undefined for `null` and inherited ones. The owner destroys them. */
-  readonly streams: ReadonlyArray<Duplex | Readable | Writable | undefined>
+  readonly streams: ReadonlyArray<net.Socket | undefined>
   /** Exit code, or 128 + n for signal n. Its output may not have been read yet. */
   readonly exited: Promise<number>
   /** To the process group. Nothing happens when there is none any more. */
@@ -59,26 +59,6 @@ function startChild(file: string, options: StartOptions): Child {
   } finally {
     plumbing.closeTheirs()
   }
-}
-
-function exitOf(pid: number): Promise<number> {
-  const { promise, resolve } = Promise.withResolvers<number>()
-  let code: number | undefined
-  const hasEnded = () => {
-    code ??= sys.reap(pid)
-    return code !== undefined
-  }
-  const onExit = () => {
-    if (code !== undefined) resolve(code)
-  }
-  let pidfd: number | undefined
-  try {
-    pidfd = sys.pidfdOpen(pid)
-  } catch {
-    // The child runs already; without a descriptor for it, it is watched all the same.
-  }
-  onPidExit(pidfd, hasEnded, onExit)
-  return promise
 }
 
 function killGroup(pid: number, signal: NodeJS.Signals | number): void {

@@ -24,6 +24,7 @@ const AF_UNIX = 1
 const AF_INET = 2
 const SOCK_STREAM = 1
 const SOCK_DGRAM = 2
+const SOCK_SEQPACKET = 5
 
 const native = {
   mount: cFunction('mount', 'int', PTR, PTR, PTR, 'ulong', PTR),
@@ -48,7 +49,9 @@ const native = {
   lsetxattr: cFunction('lsetxattr', 'int', PTR, PTR, PTR, 'size_t', 'int'),
   lgetxattr: cFunction('lgetxattr', 'int64_t', PTR, PTR, OUT, 'size_t'),
   llistxattr: cFunction('llistxattr', 'int64_t', PTR, OUT, 'size_t'),
+  prctl: cFunction('prctl', 'int', 'int', 'ulong', 'ulong', 'ulong', 'ulong'),
   prlimit: cFunction('prlimit', 'int', 'int', 'int', PTR, OUT),
+  waitid: cFunction('waitid', 'int', 'int', 'uint', OUT, 'int'),
   waitpid: cFunction('waitpid', 'int', 'int', OUT, 'int'),
   setresuid: rawCall(process.arch === 'arm64' ? 147 : 117, 'uint', 'uint', 'uint'),
   setresgid: rawCall(process.arch === 'arm64' ? 149 : 119, 'uint', 'uint', 'uint'),
@@ -199,9 +202,35 @@ export function pipe(): [number, number] {
 
 /** A connected pair of stream sockets. */
 export function socketPair(): [number, number] {
+  return connectedPair(SOCK_STREAM)
+}
+
+/** A connected pair of sockets that keep packets apart. */
+export function packetSocketPair(): [number, number] {
+  return connectedPair(SOCK_SEQPACKET)
+}
+
+function connectedPair(type: number): [number, number] {
   const fds = Buffer.alloc(8)
-  check(native.socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 'socketpair')
+  check(native.socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds), 'socketpair')
   return [fds.readInt32LE(0), fds.readInt32LE(4)]
+}
+
+/** Bytes that wait in a pipe or terminal to be read. */
+export function unreadBytes(fd: number): number {
+  const FIONREAD = 0x541b
+  const count = Buffer.alloc(4)
+  check(native.ioctl(fd, FIONREAD, count), 'ioctl', 'FIONREAD')
+  return count.readInt32LE(0)
+}
+
+/** Of a terminal, in character cells of at most 65535 each. */
+export function setWindowSize(fd: number, columns: number, rows: number): void {
+  const TIOCSWINSZ = 0x5414
+  const size = Buffer.alloc(8)
+  size.writeUInt16LE(rows, 0)
+  size.writeUInt16LE(columns, 2)
+  check(native.ioctl(fd, TIOCSWINSZ, size), 'ioctl', 'TIOCSWINSZ')
 }
 
 /** A copy of `fd`, close-on-exec, numbered `lowest` or above. */
@@ -325,7 +354,7 @@ export function sendDatagram(path: string, message: string): void {
 }
 
 /** struct sockaddr_un, as long as the name: abstract names are compared with their length. */
-function unixAddress(path: string, syscall: string): Buffer {
+export function unixAddress(path: string, syscall: string): Buffer {
   const name = path.startsWith('@') ? Buffer.from(`\0${path.slice(1)}`) : cstring(path, syscall)
   if (name.length > 108) throw new SyscallError(os.errno.ENAMETOOLONG, syscall, path)
   const family = Buffer.alloc(2)
@@ -378,6 +407,24 @@ export function reap(pid: number): number | undefined {
   const word = status.readInt32LE(0)
   const signal = word & 0x7f
   return signal === 0 ? (word >> 8) & 0xff : 128 + signal
+}
+
+/** From now on descendants whose parent has ended become children of this process (PR_SET_CHILD_SUBREAPER). */
+export function becomeSubreaper(): void {
+  const PR_SET_CHILD_SUBREAPER = 36
+  check(native.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 'prctl')
+}
+
+/** Some child of ours has ended and nobody has reaped it yet. */
+export function hasEndedChild(): boolean {
+  const P_ALL = 0
+  const WNOHANG = 1
+  const WEXITED = 4
+  const WNOWAIT = 0x1000000
+  const info = Buffer.alloc(128)
+  const SI_PID = 16
+  // ECHILD: there are no children.
+  return native.waitid(P_ALL, 0, info, WEXITED | WNOHANG | WNOWAIT) === 0 && info.readInt32LE(SI_PID) !== 0
 }
 
 const X32_GETPID = 0x40000000 + 39

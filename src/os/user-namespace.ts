@@ -1,6 +1,6 @@
 import { closeSync, openSync, writeFileSync } from 'node:fs'
+import type { Socket } from 'node:net'
 import { release } from 'node:os'
-import type { Readable, Writable } from 'node:stream'
 import { effectSync } from '../base/effects.ts'
 import { BerthError, errnoOf, isCode, messageOf, precondition } from '../base/errors.ts'
 import type { PodUser } from '../model/pod.ts'
@@ -53,7 +53,7 @@ export async function withUserNamespace<T>(
 }
 
 async function untilReady(child: Child): Promise<void> {
-  const [input, output, errors] = child.streams as [Writable, Readable, Readable]
+  const [input, output, errors] = child.streams as readonly [Socket, Socket, Socket]
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   let said = ''
   errors.on('data', (text: Buffer) => {

@@ -1,5 +1,6 @@
+import type { Socket } from 'node:net'
 import type { Dict } from '../base/dict.ts'
-import { BerthError, messageOf, notFound } from '../base/errors.ts'
+import { BerthError, messageOf, notFound, precondition } from '../base/errors.ts'
 import { sameContent } from '../base/same-content.ts'
 import { SingleFlight } from '../base/single-flight.ts'
 import { type PodState, type PodStatus, podStateOf } from '../containers/container-state.ts'
@@ -8,6 +9,7 @@ import { type Pod, type PodConfig, podKey, podName } from '../model/pod.ts'
 import type { LinuxResources } from '../model/security.ts'
 import type { PodStats } from '../model/usage.ts'
 import type { PodContext } from './context.ts'
+import { connectToPort } from './forward-port.ts'
 import type { PodMetricsReader } from './pod-metrics.ts'
 import type { PodStatsReader } from './pod-stats.ts'
 import { removePod } from './remove-pod.ts'
@@ -138,6 +140,21 @@ export class PodService {
   /** Of ready pods only. */
   metrics(): AsyncIterable<PodMetrics> {
     return this.#metrics.ofAll([...this.#context.catalog.pods()])
+  }
+
+  /** By id or unique prefix. @throws BerthError not-found, precondition */
+  requireReady(idOrPrefix: string): Pod {
+    const pod = this.#require(idOrPrefix)
+    if (pod.phase !== 'ready') throw precondition(`pod ${pod.id} is not ready`)
+    return pod
+  }
+
+  /**
+   * An open connection, half-closable, to a port inside a ready pod; `signal` is the client's leaving.
+   * @throws BerthError that says why there is none
+   */
+  async connect(idOrPrefix: string, port: number, signal: AbortSignal): Promise<Socket> {
+    return await connectToPort(this.#context, this.requireReady(idOrPrefix), port, signal)
   }
 
   /** Work under way, for a shutdown that lets it finish. */

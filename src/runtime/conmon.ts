@@ -98,7 +98,7 @@ export class Conmon {
     let released = false
     try {
       // It blocks until the start channel speaks, so that everything it forks begins in its cgroup.
-      if (monitorCgroup !== undefined) this.#options.cgroups.add(monitorCgroup, child.pid)
+      if (monitorCgroup !== undefined) this.#confine(monitorCgroup, child.pid)
       effectSync('runtime', 'release-monitor', request.id, () => release(child))
       released = true
       const stopped = givenUp(request.id, signal, late.signal)
@@ -110,6 +110,14 @@ export class Conmon {
     } finally {
       late.abort()
       for (const stream of child.streams) stream?.destroy()
+    }
+  }
+
+  #confine(cgroup: string, pid: number): void {
+    try {
+      this.#options.cgroups.add(cgroup, pid)
+    } catch (error) {
+      if (errnoOf(error) !== 'ESRCH') throw error // it has ended already, and its exit code will tell why
     }
   }
 

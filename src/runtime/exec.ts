@@ -1,192 +1,171 @@
 import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import type net from 'node:net'
 import { join } from 'node:path'
 import type { Readable } from 'node:stream'
-import { sleep } from '../base/clock.ts'
 import { effectSync } from '../base/effects.ts'
-import { BerthError, errnoOf, internal, precondition } from '../base/errors.ts'
-import { isAlive, processRef, watchExit } from '../os/processes.ts'
-import { type Child, start } from '../os/spawn.ts'
+import { BerthError, errnoOf, internal } from '../base/errors.ts'
+import type { OciProcess } from '../model/oci.ts'
+import type { ProcessRef } from '../model/pod.ts'
+import { exitOf } from '../os/children.ts'
+import { ensureDir } from '../os/files.ts'
+import { processRef, signalChild } from '../os/processes.ts'
+import { type ChildFd, start } from '../os/spawn.ts'
+import { ConsoleSocket } from '../os/terminals.ts'
 import { Capture } from './capture.ts'
 import type { OciCli } from './oci-cli.ts'
 import { ociJson } from './oci-json.ts'
-import { letGoOfPipes } from './pipes.ts'
 import { killTree } from './process-tree.ts'
-import type { ExecRequest, ExecResult } from './runtime.ts'
+import type { ExecCommand } from './runtime.ts'
 import { readableError } from './text.ts'
 import { within } from './within.ts'
 
-/**
- * How long output is read after the process has ended: what it left running may hold its pipes for good. A request
- * with an earlier deadline is answered at that.
- */
-const DRAIN_MS = 10_000
+type Ends = [net.Socket | undefined, net.Socket | undefined, net.Socket]
 
-/** When an exec is looked at closer: by then most have ended, and need nothing more. */
-const LOOK_MS = 250
+/** What a runtime that has failed wrote is in the pipe. */
+const MESSAGE_MS = 1000
+const MAX_MESSAGE = 64 * 1024
 
-/** How long the runtime may take to end once nothing holds it. */
-const RUNTIME_END_MS = 2000
+/** Names in the directory of an exec, from which a daemon that comes later tells what runs (`left-execs.ts`). */
+export const EXEC_FILES = {
+  pid: 'pid',
+  startTime: 'start-time',
+  process: 'process.json',
+  cgroup: 'cgroup',
+  console: 'console',
+} as const
 
-/** Processes that run in containers beside the first one, each under the runtime's own `exec`. */
-export class Execs {
-  readonly #cli: OciCli
-  readonly #running = new Map<string, Set<Exec>>()
-  /** Containers that are being stopped; forgotten when they are removed. */
-  readonly #refused = new Set<string>()
-
-  constructor(cli: OciCli) {
-    this.#cli = cli
-  }
-
-  async run(request: ExecRequest): Promise<ExecResult> {
-    const { containerId, signal } = request
-    if (this.#refused.has(containerId)) throw precondition(`container ${containerId} is being stopped`)
-    if (signal?.aborted === true) throw new BerthError('cancelled', 'exec: cancelled', signal.reason)
-    const exec = new Exec(this.#cli, request)
-    const siblings = this.#running.get(containerId) ?? new Set()
-    this.#running.set(containerId, siblings.add(exec))
-    try {
-      return await exec.run()
-    } finally {
-      siblings.delete(exec)
-      if (siblings.size === 0) this.#running.delete(containerId)
-    }
-  }
-
-  /** Kills those of a container and refuses new ones. */
-  end(containerId: string): void {
-    this.#refused.add(containerId)
-    for (const exec of this.#running.get(containerId) ?? []) {
-      exec.stop(precondition(`container ${containerId} is being stopped`))
-    }
-  }
-
-  forget(containerId: string): void {
-    this.#refused.delete(containerId)
-  }
+/** A process that runs, and our ends of its streams. */
+export type Started = {
+  /** Exit code, or 128 + signal. */
+  readonly exited: Promise<number>
+  readonly stdin: net.Socket | undefined
+  readonly stdout: net.Socket | undefined
+  readonly stderr: net.Socket
+  /** Master end, in place of the other three. */
+  readonly terminal: net.Socket | undefined
 }
 
-class Exec {
+/**
+ * A process beside the first one of a container. The OCI runtime starts it, with our pipes as its own, and leaves it
+ * to us as a child (`adoptOrphans`): between it and us there is nothing that would have to run as long as it does.
+ */
+export class Exec {
   readonly #cli: OciCli
-  readonly #request: ExecRequest
-  readonly #pidFile: string
-  readonly #processFile: string
+  readonly #command: ExecCommand
   readonly #stopped = Promise.withResolvers<BerthError>()
-  #timer: NodeJS.Timeout | undefined
+  #runtime: ProcessRef | undefined
+  #process: ProcessRef | undefined
 
-  constructor(cli: OciCli, request: ExecRequest) {
+  constructor(cli: OciCli, command: ExecCommand) {
     this.#cli = cli
-    this.#request = request
-    this.#pidFile = join(request.directory, 'pid')
-    this.#processFile = join(request.directory, 'process.json')
+    this.#command = command
   }
 
-  /** Ends it with this error, after its whole tree is dead. */
+  /** Why it is to end; whoever runs it hears of that through `stopped`. */
   stop(error: BerthError): void {
     this.#stopped.resolve(error)
   }
 
-  async run(): Promise<ExecResult> {
-    const { process, timeoutMs, signal } = this.#request
-    const abort = () => this.stop(new BerthError('cancelled', 'exec: cancelled', signal?.reason))
-    signal?.addEventListener('abort', abort, { once: true })
-    const deadline = timeoutMs === 0 ? Number.POSITIVE_INFINITY : performance.now() + timeoutMs
-    const late = () => this.stop(new BerthError('deadline', `command timed out after ${timeoutMs} ms`))
-    if (timeoutMs !== 0) this.#timer = setTimeout(late, timeoutMs)
-    try {
-      effectSync('runtime', 'write-process', this.#processFile, () => {
-        writeFileSync(this.#processFile, ociJson(process), { mode: 0o600 })
-      })
-      return await this.#runProcess(deadline)
-    } finally {
-      clearTimeout(this.#timer)
-      signal?.removeEventListener('abort', abort)
-      for (const file of [this.#processFile, this.#pidFile]) rmSync(file, { force: true })
-    }
+  get stopped(): Promise<BerthError> {
+    return this.#stopped.promise
   }
 
-  async #runProcess(deadline: number): Promise<ExecResult> {
-    const { containerId, maxOutput } = this.#request
-    const files = ['--process', this.#processFile, '--pid-file', this.#pidFile]
-    const child = start(this.#cli.path, {
-      args: [...this.#cli.globalArgs, 'exec', ...files, containerId],
+  /**
+   * @param stdin,stdout whether it gets those; stderr it always has, unless all are a terminal
+   * @throws BerthError internal, in the runtime's words, if it does not start; the reason of `stop`, after nothing of it
+   *   is left
+   */
+  async start(stdin: boolean, stdout: boolean): Promise<Started> {
+    const { process, directory, containerId, cgroup } = this.#command
+    ensureDir(directory, 0o700)
+    this.#write(EXEC_FILES.cgroup, cgroup)
+    this.#write(EXEC_FILES.process, ociJson(process))
+    using console = process.terminal === true ? new ConsoleSocket(this.#file('console')) : undefined
+    const files = ['--process', this.#file('process'), '--pid-file', this.#file('pid')]
+    const args = [...files, ...(console === undefined ? [] : ['--console-socket', console.path]), containerId]
+    const runtime = start(this.#cli.path, {
+      args: [...this.#cli.globalArgs, 'exec', '--detach', ...args],
       env: this.#cli.env,
-      fds: ['null', 'pipe-read', 'pipe-read'],
+      fds: stdio(process, stdin, stdout),
     })
-    const stdout = new Capture(child.streams[1] as Readable, maxOutput)
-    const stderr = new Capture(child.streams[2] as Readable, maxOutput)
-    const done = new AbortController()
+    this.#runtime = processRef(runtime.pid)
+    const ends = runtime.streams as Ends
     try {
-      const ended = this.#ended(child, [stdout, stderr], deadline, done.signal)
-      ended.catch(() => undefined) // unheard when it was stopped first
-      const end = await Promise.race([ended, this.#stopped.promise])
-      if (end instanceof BerthError) {
-        await this.#kill(child)
-        throw end
-      }
-      if (end !== 0 && this.#pid() === undefined) {
-        throw internal(`${this.#cli.name} exec: ${readableError(stderr.bytes.toString())}`)
-      }
-      return { code: end, stdout: stdout.bytes, stderr: stderr.bytes }
-    } finally {
-      done.abort()
-      stdout.close()
-      stderr.close()
-    }
-  }
-
-  /** The exit code, after the output was read: to its end, or as long as `DRAIN_MS` and the deadline allow. */
-  async #ended(child: Child, streams: Capture[], deadline: number, done: AbortSignal): Promise<number> {
-    const drained = Promise.all(streams.map(stream => stream.ended))
-    const quick = await Promise.race([child.exited, this.#processEnded(done)])
-    clearTimeout(this.#timer) // it ended in time; from here on the deadline only shortens the wait
-    const patience = Math.max(0, Math.min(DRAIN_MS, deadline - performance.now()))
-    if (quick !== undefined) {
-      await within(patience, drained)
-      return quick
-    }
-    const code = await within(patience, child.exited)
-    if (code !== undefined) return code
-    // The runtime copies the output itself and waits for the end of pipes that a child of the process holds.
-    for (const stream of streams) stream.close()
-    letGoOfPipes(child.pid)
-    const released = await within(RUNTIME_END_MS, child.exited)
-    if (released !== undefined) return released
-    child.kill('SIGKILL')
-    throw internal(`${this.#cli.name} exec: the command has ended, but its exit code is not to be had`)
-  }
-
-  /** Resolves when the process has ended although the runtime still runs. */
-  async #processEnded(done: AbortSignal): Promise<undefined> {
-    for (;;) {
-      await sleep(LOOK_MS, done)
-      const pid = this.#pid()
-      if (pid === undefined) continue
-      const ref = processRef(pid)
-      if (ref === undefined || !isAlive(ref)) return undefined
-      const { promise, resolve } = Promise.withResolvers<void>()
-      using _watch = watchExit(ref, resolve)
-      done.addEventListener('abort', () => resolve(), { once: true })
-      await promise
-      return undefined
-    }
-  }
-
-  /** The runtime's process is the root of all that the exec started. */
-  async #kill(child: Child): Promise<void> {
-    const runtime = processRef(child.pid)
-    if (runtime !== undefined) await killTree(runtime, this.#pid())
-    await child.exited
-  }
-
-  /** The runtime writes it once the process runs: without one it never did. */
-  #pid(): number | undefined {
-    try {
-      const pid = Number(readFileSync(this.#pidFile, 'utf8'))
-      return Number.isInteger(pid) && pid > 1 ? pid : undefined
+      const code = await Promise.race([runtime.exited, this.stopped])
+      if (code instanceof BerthError) throw code
+      if (code !== 0) throw await this.#failure(ends[2])
+      return this.#started(ends, console)
     } catch (error) {
-      if (errnoOf(error) === 'ENOENT') return undefined
+      try {
+        await this.kill()
+      } finally {
+        for (const end of ends) end?.destroy()
+      }
       throw error
     }
+  }
+
+  #started([stdin, stdout, stderr]: Ends, console?: ConsoleSocket): Started {
+    const { name } = this.#cli
+    const pid = readPid(this.#command.directory)
+    if (pid === undefined) throw internal(`${name} exec: it has left no pid`)
+    this.#process = processRef(pid)
+    const exited = exitOf(pid)
+    if (this.#process !== undefined) this.#write(EXEC_FILES.startTime, this.#process.startTime)
+    const terminal = console?.take()
+    if (console !== undefined && terminal === undefined)
+      throw internal(`${name} exec: it has sent no terminal`)
+    return { exited, stdin, stdout, stderr, terminal }
+  }
+
+  async #failure(stderr: Readable): Promise<BerthError> {
+    const message = new Capture(stderr, MAX_MESSAGE)
+    await within(MESSAGE_MS, message.ended)
+    return internal(`${this.#cli.name} exec: ${readableError(message.bytes.toString())}`)
+  }
+
+  /** SIGHUP to its process group. A terminal does that by itself when its master end is closed. */
+  hangUp(): void {
+    const SIGHUP = 1
+    if (this.#process !== undefined) signalChild(this.#process.pid, SIGHUP)
+  }
+
+  /** Kills it with all that descends from it, at whatever step it is. Returns when nothing of it is left. */
+  async kill(): Promise<void> {
+    if (this.#runtime !== undefined) await killTree(this.#runtime)
+    const pid = readPid(this.#command.directory)
+    const process = this.#process ?? (pid === undefined ? undefined : processRef(pid))
+    if (process !== undefined) await killTree(process)
+  }
+
+  /** Its files; once they are gone a daemon that comes later leaves it alone. */
+  forget(): void {
+    rmSync(this.#command.directory, { recursive: true, force: true })
+  }
+
+  #file(name: keyof typeof EXEC_FILES): string {
+    return join(this.#command.directory, EXEC_FILES[name])
+  }
+
+  #write(name: string, text: string): void {
+    const file = join(this.#command.directory, name)
+    effectSync('runtime', 'write-process', file, () => writeFileSync(file, text, { mode: 0o600 }))
+  }
+}
+
+/** The runtime's own; it hands them down, except where the process gets a terminal. */
+function stdio(process: OciProcess, stdin: boolean, stdout: boolean): ChildFd[] {
+  if (process.terminal === true) return ['null', 'null', 'pipe-read']
+  return [stdin ? 'pipe-write' : 'null', stdout ? 'pipe-read' : 'null', 'pipe-read']
+}
+
+/** The runtime writes it once the process runs, before it ends itself. */
+export function readPid(directory: string): number | undefined {
+  try {
+    const pid = Number(readFileSync(join(directory, EXEC_FILES.pid), 'utf8'))
+    return Number.isInteger(pid) && pid > 1 ? pid : undefined
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined
+    throw error
   }
 }

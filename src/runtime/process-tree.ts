@@ -1,7 +1,14 @@
 import { sleep } from '../base/clock.ts'
 import { BerthError } from '../base/errors.ts'
 import type { ProcessRef } from '../model/pod.ts'
-import { descendantsOf, isAlive, processRef, sessionMembers, signalProcess } from '../os/processes.ts'
+import {
+  descendantsOf,
+  isAlive,
+  leadsSession,
+  processRef,
+  sessionMembers,
+  signalProcess,
+} from '../os/processes.ts'
 
 const SIGKILL = 9
 const SIGSTOP = 19
@@ -14,15 +21,14 @@ const DEATH_MS = 10_000
 const POLL_MS = 5
 
 /**
- * Kills a process with all that descends from it. Everything is stopped first, so that nothing forks away while the
- * rest is being killed; the root comes last, since what it adopted would be lost without it.
- * @param leader pid of a session leader below the root whose session belongs to the tree too, also where the parents
- *   have gone
+ * Kills a process with all that descends from it and, if it leads a session, with all of that: also where the parents
+ * have gone. Everything is stopped first, so that nothing forks away while the rest is being killed; the root comes
+ * last, since what it adopted would be lost without it. Nothing happens if it has ended.
  * @throws BerthError deadline if one of them does not die
  */
-export async function killTree(root: ProcessRef, leader?: number): Promise<void> {
-  signalProcess(root, SIGSTOP)
-  const session = sessionOf(root.pid, leader)
+export async function killTree(root: ProcessRef): Promise<void> {
+  if (!signalProcess(root, SIGSTOP)) return
+  const session = leadsSession(root) ? root.pid : undefined
   const stopped = new Map<number, ProcessRef>()
   for (let look = 0; look < MAX_LOOKS; look++) {
     const found = members(root.pid, session).filter(pid => !stopped.has(pid))
@@ -49,12 +55,6 @@ async function allGone(refs: readonly ProcessRef[]): Promise<void> {
     }
     await sleep(POLL_MS)
   }
-}
-
-/** The leader's session, unless its pid is somebody else's by now. While a session has members its number is its own. */
-function sessionOf(root: number, leader: number | undefined): number | undefined {
-  if (leader === undefined || processRef(leader) === undefined) return leader
-  return descendantsOf(root).includes(leader) ? leader : undefined
 }
 
 function members(root: number, session: number | undefined): number[] {

@@ -1,16 +1,13 @@
 import type { BigIntStats } from 'node:fs'
-import { closeSync, constants, lstatSync, openSync, readdirSync, statSync, writeSync } from 'node:fs'
+import { lstatSync, readdirSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { sleep } from '../base/clock.ts'
-import { effectSync } from '../base/effects.ts'
 import { BerthError, errnoOf, precondition } from '../base/errors.ts'
 import type { ProcessRef } from '../model/pod.ts'
+import { REOPEN_LOG, tellMonitor } from './control.ts'
 
 /** The monitor needs less than a millisecond; one that does not answer is hung. */
 const REOPEN_MS = 2000
-
-/** `2` is "reopen the log"; the monitor reads three numbers a line. */
-const REOPEN_LOG = '2 0 0\n'
 
 /**
  * Makes the monitor write to a new file at `logPath`, after whoever rotates has renamed the old one. Where the old
@@ -25,7 +22,9 @@ export async function reopenLogFile(
   requireDirectory(dirname(logPath))
   const before = lookAt(logPath)
   if (before !== undefined && monitor !== undefined && hasOpen(monitor.pid, before)) return
-  effectSync('runtime', 'reopen-log', logPath, () => tell(bundle))
+  if (!tellMonitor(bundle, REOPEN_LOG)) {
+    throw precondition('cannot reopen the log: the container has no monitor any more')
+  }
   const deadline = performance.now() + REOPEN_MS
   for (let wait = 1; ; wait = Math.min(wait * 2, 50)) {
     const now = lookAt(logPath)
@@ -41,24 +40,6 @@ export async function reopenLogFile(
 function requireDirectory(directory: string): void {
   const stats = lstatSync(directory, { throwIfNoEntry: false })
   if (stats?.isDirectory() !== true) throw precondition(`cannot reopen the log: ${directory} is no directory`)
-}
-
-/** Never blocks: without a reader the open fails at once. */
-function tell(bundle: string): void {
-  let fifo: number
-  try {
-    fifo = openSync(join(bundle, 'ctl'), constants.O_WRONLY | constants.O_NONBLOCK)
-  } catch (error) {
-    if (errnoOf(error) === 'ENXIO' || errnoOf(error) === 'ENOENT') {
-      throw precondition('cannot reopen the log: the container has no monitor any more')
-    }
-    throw error
-  }
-  try {
-    writeSync(fifo, REOPEN_LOG)
-  } finally {
-    closeSync(fifo)
-  }
 }
 
 function lookAt(file: string): BigIntStats | undefined {

@@ -5,14 +5,17 @@ import { BerthError, errnoOf, inStep, precondition } from '../base/errors.ts'
 import type { OciResources } from '../model/oci.ts'
 import type { ProcessRef } from '../model/pod.ts'
 import { ensureDir, removeTree } from '../os/files.ts'
-import { signalProcess } from '../os/processes.ts'
+import { reapOrphan, signalProcess } from '../os/processes.ts'
+import { Attachments } from './attach.ts'
+import type { Channels } from './channels.ts'
 import { Conmon, type ConmonOptions, hasEnded, type Processes, removeEmptyLog } from './conmon.ts'
-import { Execs } from './exec.ts'
+import { Execs } from './execs.ts'
 import { readExitFiles } from './exits.ts'
 import { OciCli, type OciCliOptions } from './oci-cli.ts'
 import { ociJson } from './oci-json.ts'
 import { reopenLogFile } from './reopen-log.ts'
 import type {
+  AttachRequest,
   ContainerPaths,
   CreateRequest,
   ExecRequest,
@@ -21,6 +24,7 @@ import type {
   Runtime,
   RuntimeFeatures,
   RuntimeState,
+  StreamRequest,
 } from './runtime.ts'
 
 /** From SIGKILL to gone: longer only for a process that hangs in the kernel, or is frozen. */
@@ -58,6 +62,7 @@ class RuncRuntime implements Runtime {
   readonly #cli: OciCli
   readonly #conmon: Conmon
   readonly #execs: Execs
+  readonly #attachments: Attachments
 
   constructor(
     options: RuntimeOptions,
@@ -74,6 +79,7 @@ class RuncRuntime implements Runtime {
     this.#cli = cli
     this.#conmon = conmon
     this.#execs = new Execs(cli)
+    this.#attachments = new Attachments(options.socketsDir)
   }
 
   async create(request: CreateRequest, signal?: AbortSignal): Promise<Processes> {
@@ -123,14 +129,16 @@ class RuncRuntime implements Runtime {
 
   async remove(id: string, paths: ContainerPaths): Promise<void> {
     this.#execs.end(id)
-    const init = readProcesses(paths.bundle)?.init
+    const { init, monitor } = readProcesses(paths.bundle) ?? {}
     if (init !== undefined) await this.#killInit(id, init)
     // Without knowing its init the monitor is killed; the runtime then kills what it still knows of.
     if (init === undefined) await this.#conmon.end(paths.bundle, id)
     await Promise.all([this.#deleteState(id), this.#conmon.await(paths.bundle, id)])
+    if (monitor !== undefined) reapOrphan(monitor)
     this.#conmon.removeLink(id)
     await removeTree(paths.bundle)
     this.#execs.forget(id)
+    this.#attachments.forget(id)
   }
 
   /** `delete --force` on a living container sleeps 100 ms between signal and look; a pidfd tells at once. */
@@ -157,8 +165,15 @@ class RuncRuntime implements Runtime {
   }
 
   async exec(request: ExecRequest): Promise<ExecResult> {
-    ensureDir(request.directory, 0o700)
     return await this.#execs.run(request)
+  }
+
+  async execStream(request: StreamRequest, channels: Channels, signal: AbortSignal): Promise<number> {
+    return await this.#execs.stream(request, channels, signal)
+  }
+
+  async attach(request: AttachRequest, channels: Channels, signal: AbortSignal): Promise<void> {
+    await this.#attachments.attach(request, channels, signal)
   }
 
   endExecs(containerId: string): void {

@@ -1,5 +1,6 @@
 import type { OciProcess, OciResources, OciSpec } from '../model/oci.ts'
 import type { ProcessRef } from '../model/pod.ts'
+import type { Channels } from './channels.ts'
 
 /** Where one container's files are. Every path derives from the id, so recovery needs only the row. */
 export type ContainerPaths = {
@@ -27,16 +28,39 @@ export type RuntimeStatus = 'creating' | 'created' | 'running' | 'paused' | 'sto
 
 export type RuntimeState = { readonly status: RuntimeStatus; readonly pid: number }
 
-export type ExecRequest = {
+/** A further process of a container. */
+export type ExecCommand = {
   readonly containerId: string
+  /** The container's, in which the process will be found. */
+  readonly cgroup: string
   readonly process: OciProcess
+  /**
+   * A private directory, made here and removed when the process has ended; its path is at most 99 bytes long. From
+   * one that a crash has left, `killLeftExecs` finds the process.
+   */
+  readonly directory: string
+}
+
+export type ExecRequest = ExecCommand & {
   /** ms; 0 is no limit. */
   readonly timeoutMs: number
   /** Kept bytes per stream; the rest is read and dropped. */
   readonly maxOutput: number
-  /** A private directory for the process file and the pid file; emptied afterwards. */
-  readonly directory: string
   readonly signal?: AbortSignal
+}
+
+export type StreamRequest = ExecCommand & {
+  /** From the client's leaving, at which the process gets SIGHUP, to SIGKILL for it and its children; 0 is never. */
+  readonly killAfterMs: number
+}
+
+export type AttachRequest = {
+  readonly containerId: string
+  readonly paths: ContainerPaths
+  /** As the container was created. */
+  readonly terminal: boolean
+  readonly stdin: boolean
+  readonly stdinOnce: boolean
 }
 
 export type ExecResult = { readonly code: number; readonly stdout: Buffer; readonly stderr: Buffer }
@@ -85,6 +109,17 @@ export interface Runtime {
    * @throws BerthError deadline when `timeoutMs` passed; its whole process tree is dead by then
    */
   exec(request: ExecRequest): Promise<ExecResult>
+  /**
+   * Runs a process in the container for a connected client. `signal` is the client's leaving.
+   * @returns its exit code, after stdout and stderr were ended
+   */
+  execStream(request: StreamRequest, channels: Channels, signal: AbortSignal): Promise<number>
+  /**
+   * Connects a client with the first process of the container. Returns when that has written its last, or the client
+   * has left or detached; the process does not notice.
+   * @throws BerthError precondition if the container has no monitor any more; exhausted if the client reads too slowly
+   */
+  attach(request: AttachRequest, channels: Channels, signal: AbortSignal): Promise<void>
   /** Kills every exec of that container that still runs, with its children; later execs are refused. */
   endExecs(containerId: string): void
   /** The new log file exists and the old one is no longer written when this returns. */

@@ -9,6 +9,7 @@ import type { Cgroups } from '../../src/os/cgroup/cgroup.ts'
 import { openCgroups } from '../../src/os/cgroup/open-cgroups.ts'
 import { boundingCapabilities, hardLimit, kernelFeatures, kernelRelease } from '../../src/os/node.ts'
 import { checkExitNotices } from '../../src/os/pidfd.ts'
+import { adoptOrphans } from '../../src/os/processes.ts'
 import { createRuntime, type RuntimeOptions } from '../../src/runtime/runc.ts'
 import type {
   ContainerPaths,
@@ -17,11 +18,15 @@ import type {
   ExecResult,
   Runtime,
 } from '../../src/runtime/runtime.ts'
+import type { TestClient } from './channels.ts'
 import { runtimeFilesOf } from './elf.ts'
 import { type SpecChanges, specInput } from './spec-input.ts'
 
 const BUSYBOX = '/usr/bin/busybox'
-const APPLETS = 'sh sleep echo true false cat setsid yes head dd id ps kill env pwd ls tail wc'.split(' ')
+const APPLETS =
+  'sh stty tty sha256sum nc touch sleep echo true false cat setsid yes head dd id ps kill env pwd ls tail wc'.split(
+    ' ',
+  )
 
 export type TestContainer = {
   readonly id: string
@@ -30,6 +35,8 @@ export type TestContainer = {
   readonly spec: OciSpec
   readonly cgroup: string
 }
+
+type Io = Pick<CreateRequest, 'terminal' | 'stdin' | 'stdinOnce'>
 
 /** A runtime with real runc and conmon in directories and cgroups of its own; all gone after the file's tests. */
 export class RuntimeHost {
@@ -57,6 +64,7 @@ export class RuntimeHost {
 
   async open(): Promise<void> {
     await checkExitNotices()
+    adoptOrphans()
     for (const name of ['r', 'e', 's', 'tmp', 'logs'])
       mkdirSync(join(this.root, name), { recursive: true, mode: 0o700 })
     for (const file of [BUSYBOX, ...runtimeFilesOf(BUSYBOX)]) {
@@ -129,8 +137,7 @@ export class RuntimeHost {
     const { id, paths, spec, logPath } = container
     const monitorCgroup = this.#monitorCgroup(id)
     this.cgroups.create(monitorCgroup)
-    const io = { terminal: false, stdin: false, stdinOnce: false }
-    return { id, name: 'test', paths, spec, logPath, ...io, monitorCgroup, ...changes }
+    return { id, name: 'test', paths, spec, logPath, ...this.io(), monitorCgroup, ...changes }
   }
 
   /** Created and started. */
@@ -141,11 +148,37 @@ export class RuntimeHost {
     return container
   }
 
+  io(changes: Partial<Io> = {}): Io {
+    return { terminal: false, stdin: false, stdinOnce: false, ...changes }
+  }
+
+  /** Created, not started, with such streams. */
+  async create(script: string, changes: Partial<Io>): Promise<TestContainer & { readonly io: Io }> {
+    const io = this.io(changes)
+    const container = this.container(script, { config: { tty: io.terminal } })
+    await this.runtime.create(this.request(container, io))
+    return { ...container, io }
+  }
+
+  attach({ id, paths, io }: TestContainer & { readonly io: Io }, client: TestClient): Promise<void> {
+    return this.runtime.attach({ containerId: id, paths, ...io }, client, client.signal)
+  }
+
   exec(container: TestContainer, args: string[], changes: Partial<ExecRequest> = {}): Promise<ExecResult> {
     const process: OciProcess = { ...container.spec.process, args, terminal: false }
     const directory = join(this.root, 'x', newId())
     const limits = { timeoutMs: 20_000, maxOutput: 1 << 20 }
-    return this.runtime.exec({ containerId: container.id, process, directory, ...limits, ...changes })
+    const { id: containerId, cgroup } = container
+    return this.runtime.exec({ containerId, cgroup, process, directory, ...limits, ...changes })
+  }
+
+  /** A command for a connected client; with a terminal if that wants one. */
+  execStream(container: TestContainer, args: string[], client: TestClient, killAfterMs = 0): Promise<number> {
+    const { id: containerId, cgroup, spec } = container
+    const process: OciProcess = { ...spec.process, args, terminal: client.tty }
+    const directory = join(this.root, 'x', newId().slice(0, 16))
+    const request = { containerId, cgroup, process, directory, killAfterMs }
+    return this.runtime.execStream(request, client, client.signal)
   }
 
   log(container: TestContainer): string {

@@ -1,0 +1,96 @@
+/** Calls on sockets of kinds that Node does not make. Descriptors are close-on-exec and do not block. */
+import { closeSync } from 'node:fs'
+import { constants as os } from 'node:os'
+import { addressOf, cFunction, check, lastErrno, OUT, PTR, SyscallError } from './native.ts'
+import { unixAddress } from './syscalls.ts'
+
+const AF_UNIX = 1
+const AF_INET = 2
+const AF_INET6 = 10
+const SOCK_STREAM = 1
+const SOCK_SEQPACKET = 5
+/** SOCK_CLOEXEC | SOCK_NONBLOCK */
+const FLAGS = 0o2000000 | 0o4000
+
+const native = {
+  socket: cFunction('socket', 'int', 'int', 'int', 'int'),
+  connect: cFunction('connect', 'int', 'int', PTR, 'uint'),
+  bind: cFunction('bind', 'int', 'int', PTR, 'uint'),
+  listen: cFunction('listen', 'int', 'int', 'int'),
+  accept4: cFunction('accept4', 'int', 'int', OUT, OUT, 'int'),
+  recvmsg: cFunction('recvmsg', 'int64_t', 'int', OUT, 'int'),
+}
+
+/** A socket in the network namespace of the calling thread; it stays there whoever uses it. */
+export function tcpSocket(family: 4 | 6): number {
+  return check(native.socket(family === 4 ? AF_INET : AF_INET6, SOCK_STREAM | FLAGS, 0), 'socket')
+}
+
+/** Connects to a unix socket that keeps packets apart. EAGAIN: as many as may are waiting to be accepted. */
+export function connectPackets(path: string): number {
+  return opened(SOCK_SEQPACKET, fd => {
+    const address = unixAddress(path, 'connect')
+    check(native.connect(fd, address, address.length), 'connect', path)
+  })
+}
+
+/** A unix socket that listens at `path`, which must not exist. */
+export function listenAt(path: string): number {
+  return opened(SOCK_STREAM, fd => {
+    const address = unixAddress(path, 'bind')
+    check(native.bind(fd, address, address.length), 'bind', path)
+    check(native.listen(fd, 1), 'listen', path)
+  })
+}
+
+function opened(type: number, use: (fd: number) => void): number {
+  const fd = check(native.socket(AF_UNIX, type | FLAGS, 0), 'socket')
+  try {
+    use(fd)
+    return fd
+  } catch (error) {
+    closeSync(fd)
+    throw error
+  }
+}
+
+/** The descriptor that a peer has connected and sent (SCM_RIGHTS); undefined if none has. */
+export function takeDescriptor(listener: number): number | undefined {
+  const peer = native.accept4(listener, null, null, FLAGS)
+  if (peer < 0) {
+    if (lastErrno() === os.errno.EAGAIN) return undefined
+    throw new SyscallError(lastErrno(), 'accept4')
+  }
+  try {
+    return receiveDescriptor(peer)
+  } finally {
+    closeSync(peer)
+  }
+}
+
+const MSG_CMSG_CLOEXEC = 0x40000000
+const SOL_SOCKET = 1
+const SCM_RIGHTS = 1
+
+/** recvmsg(2) with structs msghdr, iovec and cmsghdr as they are on 64 bit. */
+function receiveDescriptor(peer: number): number | undefined {
+  const data = Buffer.alloc(4096)
+  const control = Buffer.alloc(24) // one cmsghdr with one descriptor
+  const vector = Buffer.alloc(16)
+  vector.writeBigUInt64LE(addressOf(data), 0)
+  vector.writeBigUInt64LE(BigInt(data.length), 8)
+  const message = Buffer.alloc(56)
+  message.writeBigUInt64LE(addressOf(vector), 16)
+  message.writeBigUInt64LE(1n, 24)
+  message.writeBigUInt64LE(addressOf(control), 32)
+  message.writeBigUInt64LE(BigInt(control.length), 40)
+  if (native.recvmsg(peer, message, MSG_CMSG_CLOEXEC) < 0) {
+    if (lastErrno() === os.errno.EAGAIN) return undefined
+    throw new SyscallError(lastErrno(), 'recvmsg')
+  }
+  const hasOne =
+    message.readBigUInt64LE(40) >= 20n &&
+    control.readInt32LE(8) === SOL_SOCKET &&
+    control.readInt32LE(12) === SCM_RIGHTS
+  return hasOne ? control.readInt32LE(16) : undefined
+}

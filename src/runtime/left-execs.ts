@@ -1,0 +1,53 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { errnoOf } from '../base/errors.ts'
+import type { ProcessRef } from '../model/pod.ts'
+import type { Cgroups } from '../os/cgroup/cgroup.ts'
+import { removeTree } from '../os/files.ts'
+import { leadsSession, processesWithArgument, processRef } from '../os/processes.ts'
+import { EXEC_FILES, readPid } from './exec.ts'
+import { killTree } from './process-tree.ts'
+
+/**
+ * Ends what a daemon that died has left running in containers: nobody holds its streams any more.
+ * @param execs the parent of the directories that were given to `exec`
+ */
+export async function killLeftExecs(execs: string, cgroups: Pick<Cgroups, 'pids'>): Promise<void> {
+  for (const name of namesIn(execs)) {
+    const directory = join(execs, name)
+    // A runtime that is still at work first: it leaves the pid when it ends, and its process to us before.
+    for (const runtime of processesWithArgument(join(directory, EXEC_FILES.process))) await killTree(runtime)
+    const left = leftProcess(directory, cgroups)
+    if (left !== undefined) await killTree(left)
+    await removeTree(directory)
+  }
+}
+
+/** The pid may be another's by now. Where the daemon died before it wrote down which process it is, the pid alone tells. */
+function leftProcess(directory: string, cgroups: Pick<Cgroups, 'pids'>): ProcessRef | undefined {
+  const pid = readPid(directory)
+  const ref = pid === undefined ? undefined : processRef(pid)
+  if (ref === undefined || !leadsSession(ref)) return undefined
+  const startTime = textOf(join(directory, EXEC_FILES.startTime))
+  if (startTime !== undefined && startTime !== ref.startTime) return undefined
+  const cgroup = textOf(join(directory, EXEC_FILES.cgroup))
+  return cgroup !== undefined && cgroups.pids(cgroup).includes(ref.pid) ? ref : undefined
+}
+
+function textOf(file: string): string | undefined {
+  try {
+    return readFileSync(file, 'utf8')
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined
+    throw error
+  }
+}
+
+function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory)
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return []
+    throw error
+  }
+}
