@@ -4,6 +4,7 @@ import { release } from 'node:os'
 import { effectSync } from '../base/effects.ts'
 import { errnoOf } from '../base/errors.ts'
 import { CAPABILITIES } from './capabilities.ts'
+import { peerCredentials, sendDatagram } from './socket-calls.ts'
 import * as sys from './syscalls.ts'
 
 /** Differs after every boot: what lived in the kernel before is gone. */
@@ -89,7 +90,7 @@ export function raiseFileLimit(): void {
 
 /** sd_notify(3): `READY=1`, `WATCHDOG=1`, … `socket` is the value of NOTIFY_SOCKET. */
 export function notifySystemd(state: string, socket: string): void {
-  effectSync('os', 'notify-systemd', state, () => sys.sendDatagram(socket, state))
+  effectSync('os', 'notify-systemd', state, () => sendDatagram(socket, state))
 }
 
 // Node's default UV_THREADPOOL_SIZE is 4; more requests than threads make sure that all are there.
@@ -107,7 +108,7 @@ export type Peer = { readonly pid: number; readonly uid: number; readonly gid: n
 
 /** Who is at the other end of a connected unix socket: SO_PEERCRED. */
 export function peerOf(socketFd: number): Peer {
-  return sys.peerCredentials(socketFd)
+  return peerCredentials(socketFd)
 }
 
 export type KernelFeatures = {

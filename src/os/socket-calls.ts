@@ -1,19 +1,22 @@
-/** Calls on sockets of kinds that Node does not make. Descriptors are close-on-exec and do not block. */
+/** Calls on sockets that Node does not have. All are close-on-exec; those that are handed out do not block. */
 import { closeSync } from 'node:fs'
 import { constants as os } from 'node:os'
-import { addressOf, cFunction, check, lastErrno, OUT, PTR, SyscallError } from './native.ts'
-import { unixAddress } from './syscalls.ts'
+import { addressOf, cFunction, check, cstring, lastErrno, OUT, PTR, SyscallError } from './native.ts'
 
 const AF_UNIX = 1
 const AF_INET = 2
 const AF_INET6 = 10
 const SOCK_STREAM = 1
+const SOCK_DGRAM = 2
 const SOCK_SEQPACKET = 5
-/** SOCK_CLOEXEC | SOCK_NONBLOCK */
-const FLAGS = 0o2000000 | 0o4000
+const SOCK_CLOEXEC = 0o2000000
+const SOCK_NONBLOCK = 0o4000
+const FLAGS = SOCK_CLOEXEC | SOCK_NONBLOCK
 
 const native = {
   socket: cFunction('socket', 'int', 'int', 'int', 'int'),
+  sendto: cFunction('sendto', 'int64_t', 'int', PTR, 'size_t', 'int', PTR, 'uint'),
+  getsockopt: cFunction('getsockopt', 'int', 'int', 'int', 'int', OUT, OUT),
   connect: cFunction('connect', 'int', 'int', PTR, 'uint'),
   bind: cFunction('bind', 'int', 'int', PTR, 'uint'),
   listen: cFunction('listen', 'int', 'int', 'int'),
@@ -93,4 +96,35 @@ function receiveDescriptor(peer: number): number | undefined {
     control.readInt32LE(8) === SOL_SOCKET &&
     control.readInt32LE(12) === SCM_RIGHTS
   return hasOne ? control.readInt32LE(16) : undefined
+}
+
+/** One datagram to a unix socket; a leading '@' names the abstract name space. */
+export function sendDatagram(path: string, message: string): void {
+  const fd = check(native.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), 'socket')
+  try {
+    const MSG_NOSIGNAL = 0x4000
+    const [address, data] = [unixAddress(path, 'sendto'), Buffer.from(message)]
+    check(native.sendto(fd, data, data.length, MSG_NOSIGNAL, address, address.length), 'sendto', path)
+  } finally {
+    closeSync(fd)
+  }
+}
+
+/** struct sockaddr_un, as long as the name: abstract names are compared with their length. */
+function unixAddress(path: string, syscall: string): Buffer {
+  const name = path.startsWith('@') ? Buffer.from(`\0${path.slice(1)}`) : cstring(path, syscall)
+  if (name.length > 108) throw new SyscallError(os.errno.ENAMETOOLONG, syscall, path)
+  const family = Buffer.alloc(2)
+  family.writeUInt16LE(AF_UNIX)
+  return Buffer.concat([family, name])
+}
+
+/** SO_PEERCRED of a connected unix socket: who connected. */
+export function peerCredentials(fd: number): { pid: number; uid: number; gid: number } {
+  const SO_PEERCRED = 17
+  const cred = Buffer.alloc(12)
+  const length = Buffer.alloc(4)
+  length.writeUInt32LE(cred.length)
+  check(native.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, cred, length), 'getsockopt', 'SO_PEERCRED')
+  return { pid: cred.readInt32LE(0), uid: cred.readUInt32LE(4), gid: cred.readUInt32LE(8) }
 }

@@ -35,8 +35,6 @@ const native = {
   ioctl: cFunction('ioctl', 'int', 'int', 'ulong', OUT),
   socket: cFunction('socket', 'int', 'int', 'int', 'int'),
   socketpair: cFunction('socketpair', 'int', 'int', 'int', 'int', OUT),
-  sendto: cFunction('sendto', 'int64_t', 'int', PTR, 'size_t', 'int', PTR, 'uint'),
-  getsockopt: cFunction('getsockopt', 'int', 'int', 'int', 'int', OUT, OUT),
   pipe2: cFunction('pipe2', 'int', OUT, 'int'),
   fcntl: cFunction('fcntl', 'int', 'int', 'int', 'long'),
   flock: cFunction('flock', 'int', 'int', 'int'),
@@ -337,40 +335,6 @@ export function llistxattr(path: PathLike): string[] {
   if (length < 0 && lastErrno() === os.errno.EOPNOTSUPP) return []
   check(length, 'llistxattr', path)
   return names.toString('latin1', 0, length).split('\0').slice(0, -1)
-}
-
-// Sockets
-
-/** One datagram to a unix socket; a leading '@' names the abstract name space. */
-export function sendDatagram(path: string, message: string): void {
-  const fd = check(native.socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), 'socket')
-  try {
-    const MSG_NOSIGNAL = 0x4000
-    const [address, data] = [unixAddress(path, 'sendto'), Buffer.from(message)]
-    check(native.sendto(fd, data, data.length, MSG_NOSIGNAL, address, address.length), 'sendto', path)
-  } finally {
-    closeSync(fd)
-  }
-}
-
-/** struct sockaddr_un, as long as the name: abstract names are compared with their length. */
-export function unixAddress(path: string, syscall: string): Buffer {
-  const name = path.startsWith('@') ? Buffer.from(`\0${path.slice(1)}`) : cstring(path, syscall)
-  if (name.length > 108) throw new SyscallError(os.errno.ENAMETOOLONG, syscall, path)
-  const family = Buffer.alloc(2)
-  family.writeUInt16LE(AF_UNIX)
-  return Buffer.concat([family, name])
-}
-
-/** SO_PEERCRED of a connected unix socket: who connected. */
-export function peerCredentials(fd: number): { pid: number; uid: number; gid: number } {
-  const SOL_SOCKET = 1
-  const SO_PEERCRED = 17
-  const cred = Buffer.alloc(12)
-  const length = Buffer.alloc(4)
-  length.writeUInt32LE(cred.length)
-  check(native.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, cred, length), 'getsockopt', 'SO_PEERCRED')
-  return { pid: cred.readInt32LE(0), uid: cred.readUInt32LE(4), gid: cred.readUInt32LE(8) }
 }
 
 // Processes
