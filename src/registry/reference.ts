@@ -1,3 +1,4 @@
+import { isIPv4, isIPv6 } from 'node:net'
 import { type Digest, isDigest, parseDigest } from '../base/digest.ts'
 import { BerthError } from '../base/errors.ts'
 
@@ -151,9 +152,16 @@ export function isDomain(text: string): boolean {
     !(port.length <= 5 && isAll(port, isDigit) && Number(port) >= 1 && Number(port) <= 65_535)
   )
     return false
-  if (host.startsWith('['))
-    return host.endsWith(']') && host.length > 2 && isAll(host.slice(1, -1), isIpv6Char)
-  return host.split('.').every(isHostLabel)
+  if (host.startsWith('[')) return host.endsWith(']') && isIPv6(host.slice(1, -1)) && !host.includes('%')
+  const labels = host.split('.')
+  // A URL takes what ends in a number for an IPv4 address, in whatever spelling: 127.1, 0x7f000001.
+  if (isNumber(labels.at(-1)!)) return isIPv4(host)
+  return labels.every(isHostLabel)
+}
+
+function isNumber(label: string): boolean {
+  if (isAll(label, isDigit)) return label !== ''
+  return label.toLowerCase().startsWith('0x') && isAll(label.slice(2).toLowerCase(), isHex)
 }
 
 function splitPort(text: string): { host: string; port: string | undefined } {
@@ -213,7 +221,6 @@ function checkTag(tag: string, text: string): void {
 
 const DASH = 0x2d
 const DOT = 0x2e
-const COLON = 0x3a
 const UNDERSCORE = 0x5f
 
 function isAll(text: string, test: (code: number) => boolean): boolean {
@@ -235,10 +242,6 @@ function isLetterOrDigit(code: number): boolean {
 
 function isHex(code: number): boolean {
   return isDigit(code) || (code >= 0x61 && code <= 0x66)
-}
-
-function isIpv6Char(code: number): boolean {
-  return isHex(code) || (code >= 0x41 && code <= 0x46) || code === COLON
 }
 
 function isBareHex(text: string): boolean {
