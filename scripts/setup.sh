@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh         what the daemon and the demo need
 #   scripts/setup.sh check   what the static checks need: no root, no Debian packages
-#   scripts/setup.sh test    the daemon's needs, and what the conformance tests run (built with Go)
+#   scripts/setup.sh test    the daemon's needs, the tests' registry and image tools, and what the conformance tests run (Go)
 #
 # It runs before Node 24 is there, hence bash. The output of the tools it calls goes to .cache/setup.log and is shown
 # when one of them fails.
@@ -111,6 +111,8 @@ export DEBIAN_FRONTEND=noninteractive
 
 go=$(PATH=$PATH:/usr/local/go/bin command -v go || true)
 packages=(runc crun conmon containernetworking-plugins catatonit iptables busybox iproute2 util-linux mount procps ca-certificates)
+# The tests' second writer of images, and signer.
+[ "$target" = test ] && packages+=(skopeo)
 # runc has a part in C.
 [ "$target" = test ] && [ -n "$go" ] && packages+=(gcc libc6-dev libseccomp-dev pkg-config)
 
@@ -207,7 +209,7 @@ build_conformance_tools() {
   for plugin in main/bridge main/loopback ipam/host-local meta/portmap; do
     go_tool "$1" cni-plugins "$version" "${plugin#*/}" build -ldflags '-s -w' "$cni/$plugin"
   done
-  fetch_nginx "$1"
+  unpack_package "$1" nginx usr/sbin/nginx
 }
 
 version_of() {
@@ -226,21 +228,29 @@ go_tool() {
   mv "$program.new" "$program"
 }
 
-# Unpacked beside the tests and never installed, since installing it would start a service; its libraries are.
-fetch_nginx() {
-  [ -x .cache/nginx/usr/sbin/nginx ] && return
-  progress "$1" 'nginx: unpacking the Debian package for a test image'
-  rm -rf .cache/nginx.new
-  mkdir -p .cache/nginx.new
+# unpack_package STEP PACKAGE PROGRAM: unpacks a Debian package beside the tests. It is never installed, since that
+# would start its service; its libraries are.
+unpack_package() {
+  local step=$1 package=$2 directory=.cache/$2
+  [ -x "$directory/$3" ] && return
+  progress "$step" "$package: unpacking the Debian package for the tests"
+  rm -rf "$directory.new"
+  mkdir -p "$directory.new"
   logged 'the Debian package lists could not be read' "${apt[@]}" update
-  logged 'the Debian package nginx could not be fetched' env -C .cache/nginx.new \
-    apt-get -q -o APT::Sandbox::User=root download nginx
+  logged "the Debian package $package could not be fetched" env -C "$directory.new" \
+    apt-get -q -o APT::Sandbox::User=root download "$package"
   local needs
-  needs=$(dpkg-deb --field .cache/nginx.new/*.deb Depends | tr ',' '\n' | grep -v nginx | paste -sd,)
-  logged 'the libraries of nginx could not be installed' "${apt[@]}" satisfy --no-install-recommends "$needs"
-  logged 'the Debian package nginx could not be unpacked' dpkg-deb --extract .cache/nginx.new/*.deb .cache/nginx.new
-  rm -rf .cache/nginx
-  mv .cache/nginx.new .cache/nginx
+  needs=$(dpkg-deb --field "$directory.new"/*.deb Depends | tr ',' '\n' | grep -v "$package" | paste -sd,)
+  logged "the libraries of $package could not be installed" "${apt[@]}" satisfy --no-install-recommends "$needs"
+  logged "the Debian package $package could not be unpacked" \
+    dpkg-deb --extract "$directory.new"/*.deb "$directory.new"
+  rm -rf "$directory"
+  mv "$directory.new" "$directory"
+}
+
+# A registry that is not ours.
+unpack_registry() {
+  unpack_package "$1" docker-registry usr/bin/docker-registry
 }
 
 # --- The steps --------------------------------------------------------------------------------------------------------
@@ -248,7 +258,7 @@ fetch_nginx() {
 case $target in
   run) todo=(check_machine install_packages install_npm_packages generate_types build_bundle) ;;
   check) todo=(install_npm_packages generate_types) ;;
-  test) todo=(check_machine install_packages install_npm_packages generate_types build_bundle build_conformance_tools) ;;
+  test) todo=(check_machine install_packages install_npm_packages generate_types build_bundle unpack_registry build_conformance_tools) ;;
   *) fail "unknown set-up \"$target\": expected run, check or test" ;;
 esac
 steps=${#todo[@]}
