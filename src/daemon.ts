@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs'
 import { nowNs } from './base/clock.ts'
 import { setEffectHook } from './base/effects.ts'
-import { messageOf, unimplemented } from './base/errors.ts'
+import { messageOf } from './base/errors.ts'
 import { KeyedMutex } from './base/keyed-mutex.ts'
 import { Semaphore } from './base/semaphore.ts'
 import { VERSION } from './base/version.ts'
@@ -233,7 +233,7 @@ async function compose(
 
   const streaming = new StreamingServer({
     ...streamingOptionsOf(config),
-    backend: streamBackend(),
+    backend: streamBackend(containers, pods),
     log,
     observer: metrics,
   })
@@ -301,17 +301,13 @@ function streamingOptionsOf({ api }: Config) {
   }
 }
 
-function streamBackend(): StreamBackend {
-  const missing = () => {
-    throw unimplemented('a stream')
-  }
+function streamBackend(containers: ContainerService, pods: PodService): StreamBackend {
   return {
-    requireStreamable: missing,
-    subjectOf: missing,
-    exec: missing,
-    attach: missing,
-    requireReadyPod: missing,
-    connect: missing,
+    requireStreamable: (id, use, tty) => containers.requireStreamable(id, use, tty),
+    exec: (...exec) => containers.exec(...exec),
+    attach: (...attach) => containers.attach(...attach),
+    requireReadyPod: id => pods.requireReady(id),
+    connect: (...connect) => pods.connect(...connect),
   }
 }
 

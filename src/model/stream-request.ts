@@ -20,9 +20,10 @@ export type AttachRequest = WantedStreams & { readonly containerId: string }
 /** `ports` are those that the client has announced; over SPDY it may use any. */
 export type PortForwardRequest = { readonly podId: string; readonly ports: readonly number[] }
 
+/** With whole ids. */
 export type StreamRequest =
-  | ({ readonly kind: 'exec' } & ExecRequest)
-  | ({ readonly kind: 'attach' } & AttachRequest)
+  | ({ readonly kind: 'exec'; readonly podId: string } & ExecRequest)
+  | ({ readonly kind: 'attach'; readonly podId: string } & AttachRequest)
   | ({ readonly kind: 'portforward' } & PortForwardRequest)
 
 export type StreamKind = StreamRequest['kind']

@@ -26,17 +26,17 @@ export type Command = {
 
 export function serveSpdyCommand(
   sessions: Sessions,
-  { subject, wanted, protocol, run }: Command,
+  command: Command,
   socket: Duplex,
   head: Buffer,
 ): Promise<void> {
+  const { subject, wanted, protocol } = command
   const streams = new SpdyCommandStreams(wanted, protocol, OPEN_STREAMS_MS)
   return sessions.run(
     subject,
     events => new SpdyConnection(socket, head, { ...events, onStream: opening => streams.add(opening) }),
     async (_, signal) => {
-      const complete = await streams.complete(signal)
-      return await endOf(subject, complete, protocol, channels => run(channels, signal))
+      return await execute(command, await streams.complete(signal), signal)
     },
   )
 }
@@ -46,10 +46,11 @@ const CHANNEL = { stdin: 0, stdout: 1, stderr: 2, error: 3, resize: 4 } as const
 
 export function serveWebSocketCommand(
   sessions: Sessions,
-  { subject, wanted, protocol, run }: Command,
+  command: Command,
   ws: WebSocket,
   socket: Duplex,
 ): Promise<void> {
+  const { subject, wanted, protocol } = command
   return sessions.run(
     subject,
     events => new WebSocketChannels(ws, socket, protocol, events),
@@ -63,18 +64,24 @@ export function serveWebSocketCommand(
         ...(tty ? { resize: connection.open(CHANNEL.resize) } : {}),
       }
       connection.greet(stdout ? CHANNEL.stdout : stderr ? CHANNEL.stderr : CHANNEL.error)
-      return await endOf(subject, streams, protocol, channels => run(channels, signal))
+      return await execute(command, streams, signal)
     },
   )
 }
 
-async function endOf(
-  { kind }: Subject,
+async function execute(
+  { subject, protocol, run }: Command,
   streams: CommandStreams,
-  protocol: CommandProtocol,
-  run: (channels: Channels) => Promise<number | undefined>,
+  signal: AbortSignal,
 ): Promise<SessionEnd> {
-  const end = await runCommand(streams, protocol, run)
+  const end = await runCommand(streams, protocol, async channels => {
+    try {
+      return await run(channels, signal)
+    } catch (error) {
+      // Whatever it says of its being broken off: the client is told why it was.
+      throw signal.aborted ? signal.reason : error
+    }
+  })
   if ('failure' in end) return end
-  return kind === 'exec' ? { facts: { exitCode: end.exitCode } } : {}
+  return subject.kind === 'exec' ? { facts: { exitCode: end.exitCode } } : {}
 }

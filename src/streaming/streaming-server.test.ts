@@ -24,11 +24,11 @@ test('the URL: kind, address, a token of 128 bits', async context => {
     requireStreamable: (id, use, tty) => {
       asked.push([id, use, tty])
       if (id === 'gone') throw notFound('container', id)
-      return { id: `${id}-whole` }
+      return { id: `${id}-whole`, podId: 'pod' }
     },
     requireReadyPod: id => {
       if (id === 'gone') throw notFound('pod sandbox', id)
-      return id
+      return { id }
     },
   })
   assert.match(server.exec(exec), /^http:\/\/127\.0\.0\.1:[0-9]+\/exec\/[A-Za-z0-9_-]{22}$/)
@@ -192,7 +192,7 @@ test('the state is looked at again when the client comes', async context => {
   const { server } = await serveStreams(context, {
     requireStreamable: id => {
       if (!running) throw new BerthError('precondition', `container ${id} is exited`)
-      return { id }
+      return { id, podId: 'pod' }
     },
   })
   const url = server.exec(exec)

@@ -131,18 +131,18 @@ export class StreamingServer {
 
   /** @returns the URL that the client has to come to, once and within a minute @throws BerthError */
   exec(request: ExecRequest): string {
-    const { id } = this.#options.backend.requireStreamable(request.containerId, 'exec', request.tty)
-    return this.#issue({ ...request, kind: 'exec', containerId: id })
+    const { id, podId } = this.#options.backend.requireStreamable(request.containerId, 'exec', request.tty)
+    return this.#issue({ ...request, kind: 'exec', containerId: id, podId })
   }
 
   attach(request: AttachRequest): string {
-    const { id } = this.#options.backend.requireStreamable(request.containerId, 'attach', request.tty)
-    return this.#issue({ ...request, kind: 'attach', containerId: id })
+    const { id, podId } = this.#options.backend.requireStreamable(request.containerId, 'attach', request.tty)
+    return this.#issue({ ...request, kind: 'attach', containerId: id, podId })
   }
 
   portForward(request: PortForwardRequest): string {
-    const podId = this.#options.backend.requireReadyPod(request.podId)
-    return this.#issue({ ...request, kind: 'portforward', podId })
+    const { id } = this.#options.backend.requireReadyPod(request.podId)
+    return this.#issue({ ...request, kind: 'portforward', podId: id })
   }
 
   /** Ends all sessions, telling their clients why. */
@@ -215,9 +215,9 @@ export class StreamingServer {
     const upgrade = upgradeOf(request)
     const protocol = negotiate(request, upgrade, 'command')
     const { backend } = this.#options
-    const { kind, containerId, tty } = asked
+    const { kind, podId, containerId, tty } = asked
     const command: Command = {
-      subject: { kind, ...backend.subjectOf(containerId), ...agreement(socket, protocol.name) },
+      subject: { kind, podId, containerId, ...agreement(socket, protocol.name) },
       wanted: asked,
       protocol,
       run: async (channels, signal) => {

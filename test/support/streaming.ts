@@ -46,11 +46,10 @@ export class RecordedSessions implements SessionObserver {
 /** Containers and pods that do nothing, with what a test gives in their place. */
 function fakeBackend(given: Partial<StreamBackend> = {}): StreamBackend {
   return {
-    requireStreamable: id => ({ id }),
-    subjectOf: containerId => ({ podId: 'pod', containerId }),
+    requireStreamable: id => ({ id, podId: 'pod' }),
     exec: async () => 0,
     attach: async () => undefined,
-    requireReadyPod: id => id,
+    requireReadyPod: id => ({ id }),
     connect: async () => {
       throw new Error('nothing listens')
     },
