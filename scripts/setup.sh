@@ -115,6 +115,8 @@ packages=(runc crun conmon containernetworking-plugins catatonit iptables busybo
 [ "$target" = test ] && packages+=(skopeo)
 # runc has a part in C.
 [ "$target" = test ] && [ -n "$go" ] && packages+=(gcc libc6-dev libseccomp-dev pkg-config)
+# The quickest program for gzip layers: Berth runs without it as well.
+[ "$target" = test ] && packages+=(isal)
 
 install_packages() {
   local missing=() package

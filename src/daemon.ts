@@ -27,6 +27,7 @@ import {
   openHandlers,
   openImages,
   openNetwork,
+  openPartials,
   openRegistry,
   specDefaultsOf,
 } from './node-parts.ts'
@@ -169,11 +170,19 @@ async function compose(
   })
   const pins = parts.add(await NamespacePins.open(), opened => opened.close())
   const snapshots = parts.add(
-    createSnapshots({ root: config.root, workers: config.image.unpackWorkers, log }),
+    createSnapshots({
+      root: config.root,
+      workers: config.image.unpackWorkers,
+      gzipProgram: config.image.gzipProgram,
+      log,
+    }),
     opened => opened.close(),
   )
   const registry = parts.add(openRegistry(config, log), opened => opened.close())
-  const images = parts.add(openImages(config, db, registry, snapshots, log), opened => opened.close())
+  const partials = parts.add(openPartials(config, paths, log), opened => opened.close())
+  const images = parts.add(openImages(config, db, registry, snapshots, partials, metrics, log), opened =>
+    opened.close(),
+  )
   const network = parts.add(openNetwork(config, log), opened => opened.close())
 
   const events = parts.add(new ContainerEvents(catalog), opened => opened.close())
@@ -280,7 +289,11 @@ async function compose(
   parts.add(scan, clearInterval)
   server.open()
   parts.add(announce(config), stopAnnouncing => stopAnnouncing())
-  log.info({ version: VERSION, pid: process.pid, socket: config.api.listen }, 'berth is serving')
+  const { gzipProgram } = config.image
+  log.info(
+    { version: VERSION, pid: process.pid, socket: config.api.listen, gzip: gzipProgram || 'built in' },
+    'berth is serving',
+  )
   return daemonOf(config, log, timeline, parts)
 }
 

@@ -7,7 +7,7 @@ import { NodePaths } from './config/paths.ts'
 import type { HandlerOptions } from './containers/context.ts'
 import { parseSeccompProfile } from './containers/spec/seccomp-profile.ts'
 import type { HostFacts, SpecDefaults } from './containers/spec/spec.ts'
-import { ImageService } from './images/image-service.ts'
+import { type ImageObserver, ImageService } from './images/image-service.ts'
 import { Policies } from './images/policy/policies.ts'
 import { createCni } from './network/cni.ts'
 import type { Network } from './network/network.ts'
@@ -29,6 +29,7 @@ import type { Registry } from './registry/registry.ts'
 import { Handlers } from './runtime/handlers.ts'
 import { createRuntime } from './runtime/runc.ts'
 import type { Database } from './state/database.ts'
+import { PartialBlobs } from './storage/partial-blobs.ts'
 import type { Snapshots } from './storage/snapshots.ts'
 
 /*
@@ -100,6 +101,8 @@ export function registryOptionsOf(config: Config): RegistryOptions {
     proxy: config.proxy,
     userAgent: `berth/${VERSION}`,
     progressTimeoutMs: image.pullProgressTimeout,
+    chunkSize: image.downloadChunkSize,
+    chunkConnections: image.downloadConnections,
   }
 }
 
@@ -108,6 +111,15 @@ function proxyVariables({ proxy }: Config): Record<string, string> {
   const { http, https, noProxy } = proxy
   const variables = { HTTP_PROXY: http, HTTPS_PROXY: https, NO_PROXY: noProxy }
   return Object.fromEntries(Object.entries(variables).filter(([, value]) => value !== ''))
+}
+
+export function openPartials(config: Config, paths: NodePaths, log: Log): PartialBlobs {
+  return new PartialBlobs({
+    directory: paths.partials,
+    afterMs: config.image.partialDownloadAfter,
+    ttlMs: config.image.partialDownloadTtl,
+    log,
+  })
 }
 
 export function policiesOf({ image }: Config): Policies {
@@ -123,6 +135,8 @@ export function openImages(
   db: Database,
   registry: Registry,
   snapshots: Snapshots,
+  partials: PartialBlobs,
+  observer: ImageObserver,
   log: Log,
 ): ImageService {
   const { image } = config
@@ -138,6 +152,9 @@ export function openImages(
       maxBytes: image.unpackMaxSize,
     },
     maxParallelDownloads: image.maxParallelDownloads,
+    maxNodeDownloads: image.maxNodeDownloads,
+    partials,
+    observer,
     pinnedImages: image.pinnedImages,
   })
 }

@@ -31,6 +31,7 @@ const backend: AdminBackend = {
     handlers: [{ name: 'runc', runtime: 'runc 1.1.5' }],
     warnings: [],
     memory: 90_000_000,
+    gzipProgram: '',
   }),
   timeline: pod => {
     if (pod !== 'web') throw notFound('pod', pod)
@@ -52,7 +53,11 @@ const images: Pick<Images, 'pull'> = {
   pull: async (reference, credentials, _signal, onProgress) => {
     credentialsSeen = credentials
     if (reference !== 'busybox') throw notFound('image', reference)
-    onProgress?.({ layers: [{ digest: DIGEST as never, state: 'done', bytes: 2048, total: 2048 }] })
+    onProgress?.({
+      layers: [
+        { digest: DIGEST as never, state: 'done', bytes: 2048, unpacked: 2048, total: 2048, waitsFor: '' },
+      ],
+    })
     return DIGEST as never
   },
 }
@@ -130,7 +135,7 @@ test('pull prints the id; progress is on standard error', async () => {
   assert.deepEqual(json, {
     image: 'busybox',
     id: DIGEST,
-    layers: [{ digest: DIGEST, state: 'done', bytes: 2048, total: 2048 }],
+    layers: [{ digest: DIGEST, state: 'done', bytes: 2048, unpacked: 2048, total: 2048, waitsFor: '' }],
   })
 })
 

@@ -3,7 +3,15 @@ import { BerthError, invalid, messageOf } from '../base/errors.ts'
 import type { Flags } from '../config/load-config.ts'
 import { connectDaemon } from './connect.ts'
 import { OK } from './exit-codes.ts'
-import { type LayerProgress, ProgressBlock, progressChanges, progressLines } from './render/pull-progress.ts'
+import {
+  type LayerProgress,
+  ProgressBlock,
+  progressChanges,
+  progressLines,
+  progressSummary,
+  RateMeter,
+} from './render/pull-progress.ts'
+import { cut } from './render/units.ts'
 import type { Streams } from './streams.ts'
 
 type Options = { readonly json?: true; readonly creds?: string }
@@ -14,13 +22,16 @@ type WireLayer = {
   readonly digest: string
   readonly state: string | number
   readonly bytes: string
+  readonly unpacked: string
   readonly total: string
+  readonly waits_for: string
 }
 
 const STATES: Readonly<Record<string, LayerProgress['state']>> = {
   WAITING: 'waiting',
   DOWNLOADING: 'downloading',
   UNPACKING: 'unpacking',
+  COMMITTING: 'committing',
   DONE: 'done',
   EXISTS: 'exists',
 }
@@ -48,16 +59,40 @@ export async function pullImage(
   return OK
 }
 
-/** Bars that are redrawn on a terminal, one line for each change elsewhere. Progress is no output: it goes to stderr. */
+/** Without a terminal, a line about the whole this often. */
+const SUMMARY_MS = 10_000
+
+/**
+ * Bars that are redrawn on a terminal; elsewhere one line for each change, and now and then one about the whole.
+ * Progress is no output: it goes to stderr.
+ */
 function progressWriter(stream: Streams['stderr']): (layers: readonly LayerProgress[]) => void {
+  const meter = new RateMeter()
+  const measure = (layers: readonly LayerProgress[]): number => {
+    const received = layers.filter(layer => layer.state !== 'exists').map(layer => layer.bytes)
+    meter.add(
+      received.reduce((sum, count) => sum + count, 0),
+      performance.now(),
+    )
+    return meter.perSecond
+  }
   if (stream.isTTY === true) {
     const block = new ProgressBlock(text => stream.write(text))
-    return layers => block.draw(progressLines(layers, (stream.columns ?? 80) - 1), (stream.rows ?? 24) - 1)
+    return layers => {
+      const width = (stream.columns ?? 80) - 1
+      const lines = [...progressLines(layers, width), cut(progressSummary(layers, measure(layers)), width)]
+      block.draw(lines, (stream.rows ?? 24) - 1)
+    }
   }
   let before: readonly LayerProgress[] = []
+  let summarizedAt = performance.now()
   return layers => {
     for (const line of progressChanges(before, layers)) stream.write(`${line}\n`)
     before = layers
+    const rate = measure(layers)
+    if (performance.now() - summarizedAt < SUMMARY_MS) return
+    summarizedAt = performance.now()
+    stream.write(`${progressSummary(layers, rate)}\n`)
   }
 }
 
@@ -66,7 +101,9 @@ function fromWire(layer: WireLayer): LayerProgress {
     digest: layer.digest,
     state: STATES[layer.state] ?? 'waiting',
     bytes: Number(layer.bytes),
+    unpacked: Number(layer.unpacked),
     total: Number(layer.total),
+    waitsFor: layer.waits_for,
   }
 }
 

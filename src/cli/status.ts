@@ -23,6 +23,7 @@ export async function printStatus(
     startedAt: BigInt(reply.started_at),
     imageBytes: Number(reply.image_bytes),
     memory: Number(reply.memory),
+    gzipProgram: reply.gzip_program,
   }
   streams.stdout.write(statusText(status, nowNs()))
   return OK

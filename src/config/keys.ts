@@ -17,6 +17,7 @@ import {
   boolean,
   choice,
   duration,
+  gzipProgram,
   integer,
   list,
   optionalPath,
@@ -301,20 +302,56 @@ const KEYS = {
         'namespace. Empty: none.',
       { flag: 'signature-policy-dir' },
     ),
-    max_parallel_downloads: key(
-      integer(1, 64),
-      6,
-      'Layers that are downloaded at the same time, over all pulls.',
-      {
-        flag: 'max-parallel-downloads',
-        own: true,
-      },
+    max_parallel_downloads: key(integer(1, 64), 6, 'Layers of one image that are fetched at the same time.', {
+      flag: 'max-parallel-downloads',
+      own: true,
+    }),
+    max_node_downloads: key(
+      integer(1, 256),
+      16,
+      'Layers that are fetched at the same time, over all pulls. Each that waits for an unpack worker holds up to 2 MiB.',
+      { flag: 'max-node-downloads', own: true },
+    ),
+    download_chunk_size: key(
+      size,
+      4 * 2 ** 20,
+      'Larger layers are fetched in parts of this size. While bytes have to be waited for, further connections are ' +
+        'opened, and what comes ahead of its turn is held in memory.',
+      { flag: 'download-chunk-size', own: true },
+    ),
+    download_connections: key(
+      integer(1, 16),
+      4,
+      'Most connections for one layer. 1: never in parts. At most twice as many parts are held in memory, over all ' +
+        'layers.',
+      { flag: 'download-connections', own: true },
+    ),
+    partial_download_after: key(
+      duration,
+      5_000,
+      'Once a download has waited this long for the network, what follows of it is also written to disk, so that it ' +
+        'goes on there after an interruption, be it an end of the daemon. 0: from the first byte.',
+      { flag: 'partial-download-after', own: true },
+    ),
+    partial_download_ttl: key(
+      duration,
+      24 * 3_600_000,
+      'What is left of an interrupted download is deleted when nobody has gone on with it for this long. 0: nothing ' +
+        'is kept.',
+      { flag: 'partial-download-ttl', own: true },
     ),
     unpack_workers: key(
       integer(0, 16),
       0,
       'Processes that unpack layers, alive only while images are pulled. 0: 2, or 1 on a machine with one CPU.',
       { flag: 'unpack-workers', own: true },
+    ),
+    gzip_program: key(
+      gzipProgram,
+      '',
+      'Decompresses gzip layers, called with `-d -c`. Empty: `igzip` from PATH (package isal) if it is there, which ' +
+        'needs less than half of the time. `builtin`: the unpack workers themselves.',
+      { flag: 'gzip-program', own: true },
     ),
     unpack_max_entries: key(integer(1, 100_000_000), 2_000_000, 'Most files and directories in one layer.', {
       flag: 'unpack-max-entries',

@@ -69,6 +69,10 @@ export const optionalPath = text('an absolute path without "..", or ""', value =
   value === '' ? value : absolutePath(value),
 )
 
+export const gzipProgram = text('an absolute path without "..", "builtin" or ""', value =>
+  value === '' || value === 'builtin' ? value : absolutePath(value),
+)
+
 /** A unix socket: a path, or `unix://` and a path, as Kubernetes writes endpoints. */
 export const socket = text('the path of a unix socket, or ""', value =>
   value === '' ? value : absolutePath(value.replace(/^unix:\/\//, '')),

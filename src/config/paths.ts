@@ -64,6 +64,11 @@ export class NodePaths {
     return join(this.runRoot, 'tmp')
   }
 
+  /** Beginnings of layers whose download was broken off. */
+  get partials(): string {
+    return join(this.root, 'partial')
+  }
+
   /** Attachments to networks: begun ones and the configuration they began with. */
   get cni(): string {
     return join(this.root, 'cni')

@@ -8,6 +8,11 @@ const LIBEXEC = ['/usr/libexec/berth', '/usr/libexec/crio', '/usr/local/libexec/
 
 /** The first executable of that name, or where a distribution puts it: a missing one is noticed when it is run. */
 export function findProgram(name: string, env: Environment): string {
+  return lookUpProgram(name, env) ?? `/usr/bin/${name}`
+}
+
+/** undefined if there is none. */
+export function lookUpProgram(name: string, env: Environment): string | undefined {
   const directories = [...(env.PATH || STANDARD_PATH).split(':'), ...STANDARD_PATH.split(':'), ...LIBEXEC]
   for (const directory of directories.filter(entry => entry.startsWith('/'))) {
     const candidate = join(directory, name)
@@ -16,5 +21,5 @@ export function findProgram(name: string, env: Environment): string {
       return candidate
     } catch {}
   }
-  return `/usr/bin/${name}`
+  return undefined
 }

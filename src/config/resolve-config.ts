@@ -6,7 +6,7 @@ import type { Setting } from './config-file.ts'
 import type { Environment } from './environment.ts'
 import { parseUlimit } from './forms.ts'
 import { SECTIONS } from './keys.ts'
-import { findProgram } from './programs.ts'
+import { findProgram, lookUpProgram } from './programs.ts'
 import { ProxySettings } from './proxy-settings.ts'
 import { assignments, cgroupPath, resolveHandlers } from './resolve-handlers.ts'
 
@@ -62,6 +62,7 @@ export function resolveConfig(resolution: Resolution): Config {
     image: {
       ...draft.image,
       unpackWorkers: draft.image.unpackWorkers || Math.min(2, availableParallelism()),
+      gzipProgram: resolveGzipProgram(draft.image.gzipProgram, env),
     },
     proxy: new ProxySettings(env),
     systemd: { notifySocket: env.NOTIFY_SOCKET ?? '', watchdogMs: watchdogMs(env) },
@@ -71,6 +72,12 @@ export function resolveConfig(resolution: Resolution): Config {
   }
   checkTogether(config, problems)
   return deepFreeze(config)
+}
+
+/** '' is what the daemon knows as built in. */
+function resolveGzipProgram(configured: string, env: Environment): string {
+  if (configured === 'builtin') return ''
+  return configured || (lookUpProgram('igzip', env) ?? '')
 }
 
 function watchdogMs(env: Environment): number {

@@ -20,6 +20,7 @@ const STATUS: NodeStatus = {
   handlers: [{ name: 'runc', runtime: 'runc 1.1.5' }],
   warnings: ['runc 1.1.5 has known holes'],
   memory: 90_000_000,
+  gzipProgram: '/usr/bin/igzip',
 }
 
 const backend: AdminBackend = {
@@ -69,6 +70,7 @@ test('Status is what the daemon says', async context => {
     handlers: STATUS.handlers,
     warnings: STATUS.warnings,
     memory: '90000000',
+    gzip_program: '/usr/bin/igzip',
   })
 })
 
@@ -107,7 +109,14 @@ test('Timeline has the steps that are done and the one at work', async context =
 })
 
 test('Pull reports what it is doing and ends with the id', async context => {
-  const layer = { digest: 'sha256:a', state: 'downloading', bytes: 10, total: 2 ** 40 } as const
+  const layer = {
+    digest: 'sha256:a',
+    state: 'downloading',
+    bytes: 10,
+    unpacked: 5,
+    total: 2 ** 40,
+    waitsFor: 'the network',
+  } as const
   const tell = Promise.withResolvers<(progress: PullProgress) => void>()
   const done = Promise.withResolvers<void>()
   const id = sampleImage().id
@@ -128,7 +137,14 @@ test('Pull reports what it is doing and ends with the id', async context => {
   const first = messages.next()
   const report = await tell.promise
   report({ layers: [layer] })
-  const shown = { digest: 'sha256:a', state: 'DOWNLOADING', bytes: '10', total: '1099511627776' }
+  const shown = {
+    digest: 'sha256:a',
+    state: 'DOWNLOADING',
+    bytes: '10',
+    unpacked: '5',
+    total: '1099511627776',
+    waits_for: 'the network',
+  }
   assert.deepEqual((await first).value, { layers: [shown], image_id: '' })
   report({ layers: [{ ...layer, state: 'done' }] })
   done.resolve()

@@ -43,6 +43,8 @@ export type NodeStatus = {
   readonly warnings: readonly string[]
   /** Resident bytes of the daemon. */
   readonly memory: number
+  /** '' when the unpack workers decompress gzip themselves. */
+  readonly gzipProgram: string
 }
 
 /** What the daemon tells its own command line. */
@@ -66,9 +68,11 @@ export function adminService(calls: Calls, backend: AdminBackend, images: Images
     Timeline: calls.read(({ pod }) => fromTimeline(backend.timeline(nonEmptyLine('pod', pod)))),
 
     Status: calls.read(() => {
-      const { startedAt, imageBytes, warnings, conditions, handlers, ...status } = backend.status()
+      const { startedAt, imageBytes, warnings, conditions, handlers, gzipProgram, ...status } =
+        backend.status()
       return {
         ...status,
+        gzip_program: gzipProgram,
         started_at: String(startedAt),
         image_bytes: String(imageBytes),
         conditions: [...conditions],
@@ -108,16 +112,16 @@ const LAYER_STATES = {
   waiting: 'WAITING',
   downloading: 'DOWNLOADING',
   unpacking: 'UNPACKING',
+  committing: 'COMMITTING',
   done: 'DONE',
   exists: 'EXISTS',
 } as const
 
 function fromProgress({ layers }: PullProgress): LayerProgress[] {
-  return layers.map(({ digest, state, bytes, total }) => ({
-    digest,
+  return layers.map(({ state, waitsFor, ...layer }) => ({
+    ...layer,
     state: LAYER_STATES[state],
-    bytes,
-    total,
+    waits_for: waitsFor,
   }))
 }
 

@@ -85,6 +85,7 @@ function nodeStatus(options: NodeOptions): NodeStatus {
       .map(({ name, runtime }) => ({ name, runtime: runtime.version })),
     warnings,
     memory: process.memoryUsage.rss(),
+    gzipProgram: config.image.gzipProgram,
   }
 }
 

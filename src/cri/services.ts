@@ -85,9 +85,11 @@ export type PullProgress = {
   /** In the image's order, lowest first; sizes in bytes, compressed. */
   readonly layers: ReadonlyArray<{
     readonly digest: string
-    readonly state: 'waiting' | 'downloading' | 'unpacking' | 'done' | 'exists'
+    readonly state: 'waiting' | 'downloading' | 'unpacking' | 'committing' | 'done' | 'exists'
     readonly bytes: number
+    readonly unpacked: number
     readonly total: number
+    readonly waitsFor: string
   }>
 }
 

@@ -346,7 +346,9 @@ test('progress ends with every layer, for each who waits', async t => {
       digest: blob.digest,
       state: index === 0 ? 'exists' : 'done',
       bytes: blob.size,
+      unpacked: blob.size,
       total: blob.size,
+      waitsFor: '',
     }))
     assert.deepEqual(list.at(-1)?.layers, wanted)
   }

@@ -11,6 +11,7 @@ import type { Registry } from '../registry/registry.ts'
 import type { Database } from '../state/database.ts'
 import type { UnpackLimits } from '../storage/snapshots.ts'
 import { collectLayers } from './collect-layers.ts'
+import type { KeptBlob } from './fetch-layer.ts'
 import { ImageAdmin } from './image-admin.ts'
 import { ImageIndex } from './image-index.ts'
 import { LayerHealth } from './layer-health.ts'
@@ -19,7 +20,7 @@ import { LayerStore } from './layer-store.ts'
 import type { LayerSnapshots } from './layers.ts'
 import { pinnedBy } from './pinned-names.ts'
 import type { Policies } from './policy/policies.ts'
-import { type PulledImage, type PullRequest, pullImage } from './pull-image.ts'
+import { type PulledImage, type PullObserver, type PullRequest, pullImage } from './pull-image.ts'
 import { type PullPlan, type PullProgress, reportProgress } from './pull-progress.ts'
 import { recoverLayers } from './recover-layers.ts'
 
@@ -37,12 +38,28 @@ export type ImageServiceOptions = {
   readonly snapshots: LayerSnapshots
   readonly log: Log
   readonly limits: UnpackLimits
-  /** Layers that are downloaded at the same time, over all pulls. */
+  /** Layers of one pull that are fetched at the same time, and of all pulls. */
   readonly maxParallelDownloads: number
+  readonly maxNodeDownloads: number
+  /** What is kept of downloads that are broken off; by default nothing. */
+  readonly partials?: PartialBlobs
+  readonly observer?: ImageObserver
   /** Names that kubelet must not collect: whole ones, `start*` or `*part*`. */
   readonly pinnedImages: readonly string[]
   /** Default: what containers on this node run. */
   readonly platform?: Platform
+}
+
+/** Told of what pulls do, for the metrics. */
+export type ImageObserver = PullObserver & {
+  onDownload(networkBytes: number, keptBytes: number): void
+}
+
+/** See storage/partial-blobs.ts. */
+export type PartialBlobs = {
+  open(digest: Digest): KeptBlob | undefined
+  usage(): number
+  sweep(): void
 }
 
 type RunningPull = { plan?: PullPlan }
@@ -64,17 +81,16 @@ export class ImageService {
   readonly admin: ImageAdmin
 
   constructor(options: ImageServiceOptions) {
-    const { db, snapshots, limits, maxParallelDownloads, pinnedImages } = options
+    const { db, pinnedImages, partials, observer } = options
     this.#options = options
     this.#platform = options.platform ?? nodePlatform()
     this.#index = new ImageIndex(db.read.images.all(), pinnedBy(pinnedImages))
     this.#health = new LayerHealth(db, options.log)
     this.#layers = new LayerStore({
-      db,
-      snapshots,
+      ...options,
       leases: this.#leases,
-      limits,
-      maxParallelDownloads,
+      openPartial: digest => partials?.open(digest),
+      onFetched: ({ received, resumed }) => observer?.onDownload(received, resumed),
       onReplaced: chainId => {
         this.#health.replaced(chainId)
         this.collectSoon()
@@ -83,7 +99,7 @@ export class ImageService {
     this.admin = new ImageAdmin({
       db,
       registry: options.registry,
-      snapshots,
+      snapshots: options.snapshots,
       log: options.log,
       platform: this.#platform,
       index: this.#index,
@@ -215,19 +231,20 @@ export class ImageService {
     return chain.map(layer => snapshots.layerPath(layer.dir))
   }
 
-  /** Bytes and inodes of the layers, from their rows, and a directory on their file system; time in ns. */
+  /** Bytes and inodes of layers and partial downloads, and a directory on their file system; time in ns. */
   fsUsage(): {
     readonly timestamp: bigint
     readonly mountpoint: string
     readonly usedBytes: bigint
     readonly inodesUsed: bigint
   } {
-    const { db, snapshots } = this.#options
+    const { db, snapshots, partials } = this.#options
     const { size, inodes } = db.read.layers.totals()
+    const kept = partials?.usage() ?? 0
     return {
       timestamp: nowNs(),
       mountpoint: dirname(snapshots.layerPath('0')),
-      usedBytes: BigInt(size),
+      usedBytes: BigInt(size + kept),
       inodesUsed: BigInt(inodes),
     }
   }
@@ -247,6 +264,7 @@ export class ImageService {
 
   /** Once, at start, before anything else. */
   async recover(): Promise<void> {
+    this.#options.partials?.sweep()
     await recoverLayers(this.#options, this.#health)
     // What a pull had committed when the daemon ended: whoever wanted it will ask again.
     this.#keepForRetry(this.#options.db.read.layers.unused().map(layer => layer.chainId))
@@ -263,12 +281,13 @@ export class ImageService {
   }
 
   async #pull(key: string, request: PullRequest, signal: AbortSignal): Promise<PulledImage> {
-    const { db, registry, policies, log } = this.#options
+    const { db, registry, policies, log, observer } = this.#options
     const context = {
       db,
       registry,
       policies,
       log,
+      observer,
       index: this.#index,
       layers: this.#layers,
       leases: this.#leases,

@@ -4,8 +4,9 @@ import { SingleFlight } from '../base/single-flight.ts'
 import type { Layer } from '../model/image.ts'
 import type { Repository } from '../registry/registry.ts'
 import type { Database } from '../state/database.ts'
-import type { UnpackedLayer, UnpackLimits } from '../storage/snapshots.ts'
+import type { UnpackLimits } from '../storage/snapshots.ts'
 import { LayerCommitter } from './commit-layers.ts'
+import { type FetchState, LayerFetch, type LayerReport, type OpenPartial } from './fetch-layer.ts'
 import type { LayerLeases } from './layer-leases.ts'
 import type { LayerSnapshots, PlannedLayer } from './layers.ts'
 import { asPullError } from './pull-error.ts'
@@ -19,19 +20,23 @@ export type LayerSource = {
   readonly layers: readonly PlannedLayer[]
 }
 
-/** How far a layer is that is being fetched; bytes are compressed ones. */
-export type FetchState = { state: 'waiting' | 'downloading' | 'unpacking'; bytes: number }
-
 export type LayerStoreOptions = {
   readonly db: Database
   readonly snapshots: LayerSnapshots
   readonly leases: LayerLeases
   readonly limits: UnpackLimits
-  /** Layers on their way at once, over all pulls. */
+  readonly openPartial: OpenPartial
+  /** Layers of one pull on their way at once, and of all pulls. */
   readonly maxParallelDownloads: number
   /** A layer that was damaged is whole again. */
   readonly onReplaced: (chainId: Digest) => void
+  readonly maxNodeDownloads: number
+  /** Told of each layer that was fetched, also when it failed. */
+  readonly onFetched: (report: LayerReport) => void
 }
+
+/** A pull's own slots beside those of the node. */
+type Slotted = LayerSource & { readonly slots: Semaphore }
 
 /**
  * Brings layers into the store. A layer, known by its chain id, is fetched once however many images ask for it, and
@@ -41,13 +46,13 @@ export type LayerStoreOptions = {
 export class LayerStore {
   readonly #options: LayerStoreOptions
   readonly #slots: Semaphore
-  readonly #flights = new SingleFlight<void>('last-waiter')
-  readonly #states = new Map<Digest, FetchState>()
+  readonly #flights = new SingleFlight<readonly LayerReport[]>('last-waiter')
+  readonly #fetches = new Map<Digest, LayerFetch>()
   readonly #committer: LayerCommitter
 
   constructor(options: LayerStoreOptions) {
     this.#options = options
-    this.#slots = new Semaphore('layer downloads', options.maxParallelDownloads)
+    this.#slots = new Semaphore('layer downloads', options.maxNodeDownloads)
     this.#committer = new LayerCommitter({
       ...options,
       pathsOf: top => this.pathsOf(top),
@@ -71,8 +76,8 @@ export class LayerStore {
   }
 
   /** undefined when nobody is fetching it. */
-  stateOf(chainId: Digest): Readonly<FetchState> | undefined {
-    return this.#states.get(chainId)
+  stateOf(chainId: Digest): FetchState | undefined {
+    return this.#fetches.get(chainId)?.state
   }
 
   /** Directories of a chain, topmost first. */
@@ -82,11 +87,16 @@ export class LayerStore {
     return db.read.layers.chain(top).map(layer => snapshots.layerPath(layer.dir))
   }
 
-  /** Returns when all layers are committed. @throws BerthError see asPullError */
-  async fetch(source: LayerSource, signal: AbortSignal): Promise<void> {
-    if (source.layers.every(layer => this.has(layer.chainId))) return
+  /**
+   * Returns when all layers are committed.
+   * @returns of those that were not there, in no order
+   * @throws BerthError see asPullError
+   */
+  async fetch(source: LayerSource, signal: AbortSignal): Promise<readonly LayerReport[]> {
+    if (source.layers.every(layer => this.has(layer.chainId))) return []
     this.#options.snapshots.prepare()
-    await this.#ensure(source, source.layers.length - 1, signal)
+    const slots = new Semaphore('layers of a pull', this.#options.maxParallelDownloads)
+    return this.#ensure({ ...source, slots }, source.layers.length - 1, signal)
   }
 
   /** Waits for what is being fetched, or cleaned up after. */
@@ -94,7 +104,7 @@ export class LayerStore {
     return this.#flights.settled()
   }
 
-  async #ensure(source: LayerSource, index: number, signal: AbortSignal): Promise<void> {
+  async #ensure(source: Slotted, index: number, signal: AbortSignal): Promise<readonly LayerReport[]> {
     const { chainId } = source.layers[index]!
     for (let isRetry = false; ; isRetry = true) {
       let isOurs = false
@@ -111,69 +121,46 @@ export class LayerStore {
   }
 
   /** The layer at `index` and, at the same time, those below it. */
-  async #obtain(source: LayerSource, index: number, signal: AbortSignal): Promise<void> {
-    const { leases, snapshots } = this.#options
+  async #obtain(source: Slotted, index: number, signal: AbortSignal): Promise<readonly LayerReport[]> {
     const layer = source.layers[index]!
-    const release = leases.hold(source.layers.slice(0, index + 1).map(({ chainId }) => chainId))
+    const release = this.#options.leases.hold(source.layers.slice(0, index + 1).map(({ chainId }) => chainId))
     const failed = new AbortController()
     const either = AbortSignal.any([signal, failed.signal])
-    const below = index === 0 ? undefined : this.#ensure(source, index - 1, either)
-    const staging = snapshots.stagingPath(hexOf(layer.chainId))
-    const own = this.has(layer.chainId) ? undefined : this.#fetch(source, layer, staging, either)
+    const below = index === 0 ? [] : this.#ensure(source, index - 1, either)
+    const own = this.has(layer.chainId) ? [] : this.#fetch(source, layer, either)
     try {
-      await Promise.all([own, below])
+      return (await Promise.all([own, below])).flat()
     } catch (error) {
       failed.abort(error)
       await Promise.allSettled([own, below])
-      this.#discard(staging)
       throw asPullError(`${source.reference}: layer ${layer.blob.digest}`, error)
     } finally {
-      this.#states.delete(layer.chainId)
       release()
     }
   }
 
   /** Into staging, and from there into its place once those below are in theirs. */
   async #fetch(
-    source: LayerSource,
+    { repository, slots }: Slotted,
     layer: PlannedLayer,
-    staging: string,
     signal: AbortSignal,
-  ): Promise<void> {
-    const unpacked = await this.#unpack(source, layer, staging, signal)
-    await this.#committer.commit({ layer, staging, unpacked }, signal)
-  }
-
-  async #unpack(
-    { repository }: LayerSource,
-    { chainId, diffId, blob }: PlannedLayer,
-    staging: string,
-    signal: AbortSignal,
-  ): Promise<UnpackedLayer> {
-    const progress: FetchState = { state: 'waiting', bytes: 0 }
-    this.#states.set(chainId, progress)
-    const onBytes = (total: number) => {
-      progress.bytes = total
-      progress.state = total < blob.size ? 'downloading' : 'unpacking'
+  ): Promise<LayerReport[]> {
+    const { snapshots, onFetched } = this.#options
+    const staging = snapshots.stagingPath(hexOf(layer.chainId))
+    const fetch = new LayerFetch(this.#options, layer, staging)
+    this.#fetches.set(layer.chainId, fetch)
+    let isCommitted = false
+    try {
+      const run = () => this.#slots.run(() => fetch.run(repository, signal), signal)
+      const unpacked = await slots.run(run, signal)
+      await this.#committer.commit({ layer, staging, unpacked }, signal)
+      isCommitted = true
+      return [fetch.report]
+    } finally {
+      this.#fetches.delete(layer.chainId)
+      snapshots.discard(staging)
+      await fetch.end(isCommitted)
+      onFetched(fetch.report)
     }
-    const unpacked = await this.#slots.run(async () => {
-      const stream = await repository.openBlob(blob, signal, onBytes)
-      return this.#options.snapshots.unpack(stream, staging, this.#options.limits, signal)
-    }, signal)
-    if (unpacked.blobDigest !== blob.digest || unpacked.blobSize !== blob.size) {
-      throw new Error(
-        `the content received has digest ${unpacked.blobDigest} and ${unpacked.blobSize} bytes; expected ${blob.size}`,
-      )
-    }
-    if (unpacked.diffId !== diffId) {
-      throw new Error(
-        `the uncompressed content has digest ${unpacked.diffId} instead of the ${diffId} that the image's configuration says`,
-      )
-    }
-    return unpacked
-  }
-
-  #discard(path: string): void {
-    this.#options.snapshots.discard(path)
   }
 }

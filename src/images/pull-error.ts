@@ -1,4 +1,5 @@
 import { BerthError, type ErrorCode, messageOf } from '../base/errors.ts'
+import { Failure } from '../registry/transport/failure.ts'
 
 /** Errors with these codes say already what they are about. */
 const COMPLETE: ReadonlySet<ErrorCode> = new Set(['unknown', 'not-found', 'cancelled', 'unavailable'])
@@ -11,4 +12,37 @@ const COMPLETE: ReadonlySet<ErrorCode> = new Set(['unknown', 'not-found', 'cance
 export function asPullError(where: string, error: unknown): BerthError {
   if (error instanceof BerthError && COMPLETE.has(error.code)) return error
   return new BerthError('unknown', `${where}: ${messageOf(error)}`, error)
+}
+
+/** Why pulls fail, in few words that a metric can have as a label. */
+export type PullFailure =
+  | 'cancelled'
+  | 'registry-unavailable'
+  | 'not-found'
+  | 'denied'
+  | 'refused'
+  | 'content'
+  | 'limit-or-disk-full'
+  | 'invalid'
+  | 'other'
+
+export function causeOf(error: unknown): PullFailure {
+  const failure = failureIn(error)
+  if (failure !== undefined) return failure.kind === 'unavailable' ? 'registry-unavailable' : failure.kind
+  const code = codeIn(error)
+  if (code === 'cancelled' || code === 'unavailable') return 'cancelled'
+  if (code === 'exhausted') return 'limit-or-disk-full'
+  return code === 'not-found' || code === 'invalid' ? code : 'other'
+}
+
+function failureIn(error: unknown): Failure | undefined {
+  if (error instanceof Failure) return error
+  return error instanceof Error && error.cause !== undefined ? failureIn(error.cause) : undefined
+}
+
+/** The innermost one, which says most; `unknown` says nothing. */
+function codeIn(error: unknown): ErrorCode | undefined {
+  if (!(error instanceof Error)) return undefined
+  const inner = codeIn(error.cause)
+  return inner ?? (error instanceof BerthError && error.code !== 'unknown' ? error.code : undefined)
 }

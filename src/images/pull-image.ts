@@ -9,14 +9,16 @@ import type { Reference } from '../registry/reference.ts'
 import type { Registry, Repository, ResolvedManifest } from '../registry/registry.ts'
 import type { Database } from '../state/database.ts'
 import { chainIds } from './chain-ids.ts'
+import type { LayerReport } from './fetch-layer.ts'
 import { parseImageConfig } from './image-config.ts'
 import type { ImageIndex, ImageName } from './image-index.ts'
 import type { LayerLeases } from './layer-leases.ts'
 import type { LayerStore } from './layer-store.ts'
 import type { PlannedLayer } from './layers.ts'
 import type { Policies } from './policy/policies.ts'
-import { asPullError } from './pull-error.ts'
+import { asPullError, causeOf, type PullFailure } from './pull-error.ts'
 import type { PullPlan } from './pull-progress.ts'
+import { summarize } from './pull-summary.ts'
 
 /** Manifests may have 4 MiB (distribution spec "Pushing Manifests"); real configurations have some KiB. */
 const MAX_CONFIG = 4 * 1024 * 1024
@@ -30,6 +32,7 @@ export type PullContext = {
   readonly leases: LayerLeases
   readonly platform: Platform
   readonly log: Log
+  readonly observer: PullObserver | undefined
   /** Layers of a pull that failed: its next try continues with them. */
   keepForRetry(chainIds: readonly Digest[]): void
 }
@@ -39,6 +42,11 @@ export type PullRequest = {
   readonly credentials: Credentials | undefined
   /** Of the pod that the image is for; '' if it is for none. */
   readonly namespace: string
+}
+
+/** Told of each pull that ended. */
+export interface PullObserver {
+  onPull(seconds: number, failure: PullFailure | undefined): void
 }
 
 export type PulledImage = { readonly id: Digest; readonly plan: PullPlan }
@@ -56,20 +64,43 @@ export async function pullImage(
   signal: AbortSignal,
   announce: (plan: PullPlan) => void,
 ): Promise<PulledImage> {
-  const start = performance.now()
-  const { reference, repository, resolved } = await resolveName(context, request, signal)
+  const started = performance.now()
+  try {
+    const pulled = await resolveAndPull(context, request, signal, announce)
+    context.observer?.onPull((performance.now() - started) / 1000, undefined)
+    return pulled
+  } catch (error) {
+    context.observer?.onPull((performance.now() - started) / 1000, causeOf(error))
+    throw error
+  }
+}
+
+async function resolveAndPull(
+  context: PullContext,
+  request: PullRequest,
+  signal: AbortSignal,
+  announce: (plan: PullPlan) => void,
+): Promise<PulledImage> {
+  const startedAt = performance.now()
+  const found = await resolveName(context, request, signal)
+  const { reference, repository, resolved } = found
   try {
     // Also for what is here already, and before anything else of the image is read.
     await context.policies.check(reference, resolved, request.namespace, manifest =>
       repository.signatures(manifest, signal),
     )
     let plan: PullPlan = []
-    const image = await pullResolved(context, reference, repository, resolved, signal, known => {
+    let resolvedAt = 0
+    const { image, reports } = await pullResolved(context, found, signal, known => {
+      resolvedAt = performance.now()
       plan = known
       announce(known)
     })
-    const ms = Math.round(performance.now() - start)
-    context.log.info({ image: `${reference}`, imageId: image.id, bytes: image.size, ms }, 'image pulled')
+    const summary = summarize({ startedAt, resolvedAt, reports, endedAt: performance.now() })
+    const what = { image: `${reference}`, imageId: image.id, bytes: image.size, layers: plan.length }
+    const reused = plan.length - reports.length
+    const endpoint = summary.endpoint || resolved.endpoint
+    context.log.info({ ...what, reused, ...summary, endpoint }, 'image pulled')
     return { id: image.id, plan }
   } catch (error) {
     throw asPullError(`${reference}`, error)
@@ -112,12 +143,10 @@ function nothingResolved(name: string, errors: readonly BerthError[]): BerthErro
 
 async function pullResolved(
   context: PullContext,
-  reference: Reference,
-  repository: Repository,
-  resolved: ResolvedManifest,
+  { reference, repository, resolved }: Resolved,
   signal: AbortSignal,
   announce: (plan: PullPlan) => void,
-): Promise<Image> {
+): Promise<{ readonly image: Image; readonly reports: readonly LayerReport[] }> {
   const { db, layers, leases } = context
   const rawConfig =
     db.read.images.rawConfig(resolved.config.digest) ??
@@ -128,10 +157,10 @@ async function pullResolved(
   const release = leases.hold(ids)
   try {
     announce(plan.map(layer => ({ ...layer, existed: layers.has(layer.chainId) })))
-    await layers.fetch({ reference: `${reference}`, repository, layers: plan }, signal)
+    const reports = await layers.fetch({ reference: `${reference}`, repository, layers: plan }, signal)
     const image = record(context, reference, resolved, config, rawConfig, ids.at(-1))
     leases.unkeep(ids)
-    return image
+    return { image, reports }
   } catch (error) {
     context.keepForRetry(ids)
     throw error

@@ -1,4 +1,5 @@
 import type { Digest } from '../base/digest.ts'
+import type { FetchState } from './fetch-layer.ts'
 import type { LayerStore } from './layer-store.ts'
 import type { PlannedLayer } from './layers.ts'
 
@@ -6,10 +7,13 @@ export type LayerProgress = {
   /** Of the compressed blob. */
   readonly digest: Digest
   /** `exists`: it was there before this pull. */
-  readonly state: 'waiting' | 'downloading' | 'unpacking' | 'done' | 'exists'
-  /** Compressed bytes received, and in all. */
+  readonly state: FetchState['state'] | 'done' | 'exists'
+  /** Compressed bytes received, handed on to be unpacked, and in all. */
   readonly bytes: number
+  readonly unpacked: number
   readonly total: number
+  /** What it waits for, in words; '' while it is at work. */
+  readonly waitsFor: string
 }
 
 export type PullProgress = {
@@ -48,10 +52,10 @@ export function reportProgress(
 
 function progressOf(store: LayerStore, { chainId, blob, existed }: PullPlan[number]): LayerProgress {
   const { digest, size: total } = blob
-  if (existed) return { digest, state: 'exists', bytes: total, total }
-  const { state, bytes } = store.stateOf(chainId) ?? {
-    state: store.isCommitted(chainId) ? ('done' as const) : ('waiting' as const),
-    bytes: store.isCommitted(chainId) ? total : 0,
-  }
-  return { digest, state, bytes, total }
+  const whole = { bytes: total, unpacked: total, waitsFor: '' }
+  if (existed) return { digest, state: 'exists', total, ...whole }
+  const fetching = store.stateOf(chainId)
+  if (fetching !== undefined) return { digest, total, ...fetching }
+  if (store.isCommitted(chainId)) return { digest, state: 'done', total, ...whole }
+  return { digest, state: 'waiting', total, bytes: 0, unpacked: 0, waitsFor: 'its turn' }
 }

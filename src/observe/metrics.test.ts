@@ -43,3 +43,15 @@ test('stream sessions: open ones by kind, ended ones by kind and outcome', async
   assert.match(text, /berth_stream_sessions\{kind="exec"\} 2\n/)
   assert.match(text, /berth_stream_sessions_total\{kind="exec",outcome="client-left"\} 1\n/)
 })
+
+test('pulls are counted with their bytes, and failures by cause', async () => {
+  const metrics = new Metrics()
+  metrics.onPull(1.5, undefined)
+  metrics.onPull(0.1, 'not-found')
+  metrics.onDownload(1000, 24)
+  const text = await metrics.text()
+  assert.match(text, /berth_pull_duration_seconds_count 1\n/)
+  assert.match(text, /berth_pull_failures_total\{cause="not-found"\} 1\n/)
+  assert.match(text, /berth_pull_bytes_total\{source="network"\} 1000\n/)
+  assert.match(text, /berth_pull_bytes_total\{source="kept"\} 24\n/)
+})

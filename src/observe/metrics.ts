@@ -6,6 +6,8 @@ export type StateCounts = () => Readonly<Record<string, number>>
 // 1 ms is a list from memory, 4 min a RunPodSandbox that kubelet gives up.
 const RPC_BUCKETS = [0.001, 0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 240]
 const STEP_BUCKETS = [0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60]
+// An image that is here already takes one request; one of 10 GB over a slow line an hour.
+const PULL_BUCKETS = [0.05, 0.2, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600]
 
 /** What the daemon counts, in its own registry. Labels have few values each: never ids. */
 export class Metrics {
@@ -14,6 +16,9 @@ export class Metrics {
   readonly #steps: Histogram<'operation' | 'step'>
   readonly #failures: Counter<'operation' | 'step'>
   readonly #sessions: Counter<'kind' | 'outcome'>
+  readonly #pulls: Histogram
+  readonly #pullFailures: Counter<'cause'>
+  readonly #pullBytes: Counter<'source'>
 
   constructor() {
     const registers = [this.#registry]
@@ -43,6 +48,24 @@ export class Metrics {
       labelNames: ['kind', 'outcome'],
       registers,
     })
+    this.#pulls = new Histogram({
+      name: 'berth_pull_duration_seconds',
+      help: 'Pulls of images that succeeded',
+      buckets: PULL_BUCKETS,
+      registers,
+    })
+    this.#pullFailures = new Counter({
+      name: 'berth_pull_failures_total',
+      help: 'Pulls of images that failed, by cause',
+      labelNames: ['cause'],
+      registers,
+    })
+    this.#pullBytes = new Counter({
+      name: 'berth_pull_bytes_total',
+      help: 'Compressed bytes of layers, from the network and from what an interrupted download had left',
+      labelNames: ['source'],
+      registers,
+    })
   }
 
   /** `code` as gRPC names it: `OK`, `NOT_FOUND`. */
@@ -53,6 +76,17 @@ export class Metrics {
   onStep(operation: string, step: string, seconds: number, failed: boolean): void {
     this.#steps.observe({ operation, step }, seconds)
     if (failed) this.#failures.inc({ operation, step })
+  }
+
+  /** `failure` as in images/pull-error.ts; undefined for a pull that succeeded. */
+  onPull(seconds: number, failure: string | undefined): void {
+    if (failure === undefined) this.#pulls.observe(seconds)
+    else this.#pullFailures.inc({ cause: failure })
+  }
+
+  onDownload(networkBytes: number, keptBytes: number): void {
+    this.#pullBytes.inc({ source: 'network' }, networkBytes)
+    this.#pullBytes.inc({ source: 'kept' }, keptBytes)
   }
 
   /** Shows pods and containers by state, `berth_pods{state="ready"}`. */

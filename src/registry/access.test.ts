@@ -120,7 +120,7 @@ test('redirects lose the authorization with the origin, and signed queries stay 
   const berth = startClient(t, '', { authFiles: [] })
   const repository = berth.repository(parseReference(`${registry.address}/app:v1`), Credentials.from(auth))
   const { layers } = await repository.resolve(signal)
-  const read = async () => Buffer.concat(await (await repository.openBlob(layers[0]!, signal)).toArray())
+  const read = async () => Buffer.concat(await repository.openBlob(layers[0]!, signal).toArray())
 
   registry.faults({ match: /blobs/, redirectTo: path => `${storage.url}${path}?X-Signature=geheim` })
   storage.faults({ match: /blobs/, cutAt: 100_000, times: 1 })

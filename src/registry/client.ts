@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs'
 import type { Log } from '../observe/log.ts'
 import type { Credentials } from './credentials.ts'
+import { Allowance, type RangeOptions } from './download.ts'
 import { type Endpoint, NO_TLS_FILES } from './endpoint.ts'
 import { type NamespaceAuth, NodeCredentials } from './node-credentials.ts'
 import { nodePlatform, type Platform } from './platform.ts'
@@ -41,9 +42,23 @@ export type RegistryOptions = {
   /** A request that receives nothing for so long is given up; 0: never. Default 5 minutes. */
   readonly progressTimeoutMs?: number
   readonly retry?: RetryPolicy
+  /** Bytes of one request for a part of a layer. */
+  readonly chunkSize?: number
+  /** Requests for one layer at the same time, at most; 1: layers come in one piece. */
+  readonly chunkConnections?: number
 }
 
 const DEFAULT_PROGRESS_TIMEOUT_MS = 300_000
+
+/**
+ * Long enough that what a request costs (a redirect, the first byte of an object store: 0.1 s) is a small part of it at
+ * the 10 to 50 MB/s that one connection often gets, and short enough to hold several in memory.
+ */
+const DEFAULT_CHUNK_SIZE = 4 * 1024 * 1024
+/** Beyond it registries answer "too many requests", and the workers that unpack have more than they can take. */
+const DEFAULT_CHUNK_CONNECTIONS = 4
+/** Layers that are unpacked while they come: the parts ahead of them are what this client holds in memory. */
+const LAYERS_IN_PARTS = 2
 
 /** The client of the OCI distribution API. Its files are read when they are first needed, and again when they change. */
 export function createRegistry(options: RegistryOptions): Registry {
@@ -55,6 +70,7 @@ class RegistryClient implements Registry {
   readonly #routes: Routes
   readonly #credentials: NodeCredentials
   readonly #shared: Shared
+  readonly #ranges: RangeOptions
 
   constructor(options: RegistryOptions) {
     const { registriesConf, registriesConfDir, insecureRegistries, certDirs, userAgent } = options
@@ -77,6 +93,12 @@ class RegistryClient implements Registry {
       progressTimeoutMs: options.progressTimeoutMs ?? DEFAULT_PROGRESS_TIMEOUT_MS,
     })
     const tokens = new Tokens(connections, userAgent, options.log)
+    const perLayer = options.chunkConnections ?? DEFAULT_CHUNK_CONNECTIONS
+    this.#ranges = {
+      chunkSize: options.chunkSize ?? DEFAULT_CHUNK_SIZE,
+      connections: perLayer,
+      ahead: new Allowance(LAYERS_IN_PARTS * perLayer),
+    }
     this.#shared = { connections, tokens, userAgent, schemes: new Map() }
   }
 
@@ -102,6 +124,7 @@ class RegistryClient implements Registry {
     )
     return new EndpointRepository(reference, sessions, {
       retry: this.#options.retry ?? DEFAULT_RETRY,
+      ranges: this.#ranges,
       platform: this.#options.platform ?? nodePlatform(),
       log: this.#options.log,
       openUrl: (url, headers, signal) => this.#openUrl(reference, url, headers, signal),

@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { withManifest } from '../../test/support/images.ts'
+import { imageOf, type TestImage, withManifest } from '../../test/support/images.ts'
+import { layerOf } from '../../test/support/layers.ts'
+import type { TestRegistry } from '../../test/support/registry.ts'
 import {
   checkLayer,
   saying,
@@ -9,7 +11,9 @@ import {
   startClient,
   startServer,
 } from '../../test/support/registry-client.ts'
+import { until } from '../../test/support/wait.ts'
 import { parseReference } from './reference.ts'
+import type { PartialBlob } from './registry.ts'
 
 test('a configuration is held to its size, its digest and the caller’s limit', async t => {
   const registry = await startServer(t)
@@ -107,18 +111,18 @@ test('progress is told, and a stream that is dropped or cancelled stops the requ
   const repository = startClient(t).repository(parseReference(`${registry.address}/app:v1`), undefined)
   const { layers } = await repository.resolve(signal)
   const totals: number[] = []
-  await (await repository.openBlob(layers[0]!, signal, total => totals.push(total))).toArray()
+  await repository.openBlob(layers[0]!, signal, { onBytes: total => totals.push(total) }).toArray()
   assert.equal(totals.at(-1), layers[0]!.size)
   assert.ok(totals.every((total, index) => index === 0 || total > totals[index - 1]!))
 
   registry.faults({ match: /blobs/, stallAt: 1000 })
-  const dropped = await repository.openBlob(layers[0]!, signal)
+  const dropped = repository.openBlob(layers[0]!, signal)
   for await (const chunk of dropped) {
     assert.equal(chunk.length, 1000)
     break
   }
   const abort = new AbortController()
-  const cancelled = await repository.openBlob(layers[0]!, abort.signal)
+  const cancelled = repository.openBlob(layers[0]!, abort.signal)
   await assert.rejects(
     async () => {
       for await (const _ of cancelled) abort.abort()
@@ -146,13 +150,13 @@ test('an answer that is not used holds no connection', async t => {
     // Slow enough that an answer left alone would still be on its way.
     registry.faults(...first, { match: /blobs/, trickle: 10_000, ...fault })
     await assert.rejects(checkLayer(startClient(t), name, pushed), JSON.stringify(fault).slice(0, 80))
-    assert.equal(await registry.busyConnections(), 0, JSON.stringify(fault).slice(0, 80))
+    await idle(registry, JSON.stringify(fault).slice(0, 80))
   }
   registry.faults({ match: /blobs/, trickle: 1000 })
   const repository = startClient(t).repository(parseReference(name), undefined)
   const { layers } = await repository.resolve(signal)
-  for await (const _ of await repository.openBlob(layers[0]!, signal)) break
-  assert.equal(await registry.busyConnections(), 0)
+  for await (const _ of repository.openBlob(layers[0]!, signal)) break
+  await idle(registry)
 })
 
 test('a stream that nobody has begun to read asks nothing, and its failure ends nothing', async t => {
@@ -161,7 +165,7 @@ test('a stream that nobody has begun to read asks nothing, and its failure ends 
   const repository = startClient(t).repository(parseReference(`${registry.address}/app:v1`), undefined)
   const { layers } = await repository.resolve(signal)
   const abort = new AbortController()
-  const stream = await repository.openBlob(layers[0]!, abort.signal)
+  const stream = repository.openBlob(layers[0]!, abort.signal)
   abort.abort()
   // An unhandled 'error' event would come now.
   await new Promise(resolve => setImmediate(resolve))
@@ -188,4 +192,163 @@ test('a foreign layer comes from the registry if it has it, and never over http'
   registry.push(withManifest(good, document), 'app', 'v2')
   const repository = startClient(t).repository(parseReference(`${registry.address}/app:v2`), undefined)
   assert.equal((await repository.resolve(signal)).layers[0]?.urls, undefined)
+})
+
+const CHUNK = 64 * 1024
+
+/** The server learns of a closed connection a moment later. */
+async function idle(registry: TestRegistry, when = ''): Promise<void> {
+  await until(`no connection is busy ${when}`, async () => (await registry.busyConnections()) === 0)
+}
+
+/** One plain layer of a megabyte in which no two parts are the same. */
+async function largeImage(): Promise<TestImage> {
+  const content = Buffer.alloc(1 << 20)
+  for (let at = 0; at < content.length; at += 4) content.writeUInt32LE(at, at)
+  return imageOf([await layerOf([{ name: 'file', content }], 'none')])
+}
+
+test('a large layer comes in parts, several at once when bytes have to be waited for', async t => {
+  const registry = await startServer(t)
+  const pushed = await largeImage()
+  registry.push(pushed, 'app', 'v1')
+  const name = `${registry.address}/app:v1`
+  const client = () => startClient(t, '', { chunkSize: CHUNK, chunkConnections: 4 })
+  const { size } = pushed.layers[0]!.blob
+  const parts = Math.ceil(size / CHUNK)
+  const ranges = () => registry.requestsTo(/blobs/).map(request => request.headers.range)
+  const expected = Array.from({ length: parts }, (_, index) => {
+    const end = (index + 1) * CHUNK
+    return `bytes=${index * CHUNK}-${end >= size ? '' : end - 1}`
+  })
+
+  await checkLayer(client(), name, pushed)
+  assert.deepEqual(ranges(), expected)
+
+  // Each part takes 80 ms, so that the reader waits; all come once, and some of them at the same time.
+  registry.requests.length = 0
+  registry.faults({ match: /blobs/, trickle: CHUNK / 8 })
+  let most = 0
+  const watch = setInterval(() => {
+    most = Math.max(most, registry.requestsTo(/blobs/).filter(({ status }) => status === undefined).length)
+  }, 1)
+  t.after(() => clearInterval(watch))
+  await checkLayer(client(), name, pushed)
+  assert.deepEqual(ranges().toSorted(), expected.toSorted())
+  // One that has come in full may not be over for the server.
+  assert.ok(most > 1 && most <= 5, `${most} at once`)
+
+  registry.requests.length = 0
+  registry.faults()
+  await checkLayer(startClient(t, '', { chunkSize: CHUNK, chunkConnections: 1 }), name, pushed)
+  assert.deepEqual(ranges(), [undefined])
+})
+
+test('parts that fail are asked for again, and only what is missing of them', async t => {
+  const registry = await startServer(t)
+  const pushed = await largeImage()
+  registry.push(pushed, 'app', 'v1')
+  const { size } = pushed.layers[0]!.blob
+  const name = `${registry.address}/app:v1`
+  const cases = [
+    { cutAt: 1000, times: 5 },
+    { status: 503, after: 2, times: 2 },
+    { status: 429, retryAfter: '0', after: 3, times: 2 },
+    { status: 416, after: 4, times: 1 },
+  ]
+  for (const fault of cases) {
+    registry.requests.length = 0
+    registry.faults({ match: /blobs/, ...fault }, { match: /blobs/, trickle: CHUNK / 4 })
+    await checkLayer(startClient(t, '', { chunkSize: CHUNK }), name, pushed)
+    const sent = registry.requestsTo(/blobs/).reduce((sum, request) => sum + request.sent, 0)
+    // After 416 everything is asked for once, and what of it is known is dropped.
+    const most = fault.status === 416 ? 2 * size + 4 * CHUNK : size + 4 * CHUNK
+    assert.ok(sent >= size && sent <= most, `${JSON.stringify(fault)}: ${sent} of ${size}`)
+  }
+  registry.faults({ match: /blobs/, after: 3, wrongRange: true })
+  await assert.rejects(
+    checkLayer(startClient(t, '', { chunkSize: CHUNK }), name, pushed),
+    saying('unknown', /asked for bytes 196608-262143 of \d+, got "bytes 196609-/),
+  )
+  registry.faults({ match: /blobs/, after: 3, status: 404 })
+  await assert.rejects(
+    checkLayer(startClient(t, '', { chunkSize: CHUNK }), name, pushed),
+    saying('not-found', /404/),
+  )
+  registry.faults({ match: /blobs/, after: 3, stallAt: 0 })
+  const impatient = { chunkSize: CHUNK, progressTimeoutMs: 50, retry: { tries: 1, baseMs: 1, maxMs: 1 } }
+  await assert.rejects(
+    checkLayer(startClient(t, '', impatient), name, pushed),
+    saying('unknown', /^RegistryUnavailable: .*no further bytes within the progress timeout/),
+  )
+})
+
+test('a server that ignores ranges is read as one stream', async t => {
+  const registry = await startServer(t)
+  const pushed = await largeImage()
+  registry.push(pushed, 'app', 'v1')
+  const name = `${registry.address}/app:v1`
+  registry.faults({ match: /blobs/, ignoreRange: true })
+  await checkLayer(startClient(t, '', { chunkSize: CHUNK }), name, pushed)
+  assert.equal(registry.requestsTo(/blobs/).length, 1)
+  // Only from the fourth part on: what came is dropped once, and nothing further is asked for.
+  registry.requests.length = 0
+  registry.faults({ match: /blobs/, after: 3, ignoreRange: true })
+  await checkLayer(startClient(t, '', { chunkSize: CHUNK }), name, pushed)
+  assert.ok(registry.requestsTo(/blobs/).length <= 6, `${registry.requestsTo(/blobs/).length} requests`)
+  await idle(registry)
+})
+
+test('parts that are on their way end with the stream', async t => {
+  const registry = await startServer(t)
+  const pushed = await largeImage()
+  registry.push(pushed, 'app', 'v1')
+  registry.faults({ match: /blobs/, trickle: CHUNK / 8 })
+  const client = startClient(t, '', { chunkSize: CHUNK })
+  const repository = client.repository(parseReference(`${registry.address}/app:v1`), undefined)
+  const { layers } = await repository.resolve(signal)
+  let seen = 0
+  for await (const chunk of repository.openBlob(layers[0]!, signal)) {
+    seen += chunk.length
+    if (seen > 6 * CHUNK) break
+  }
+  await idle(registry)
+})
+
+test('what an earlier download left is not asked for again', async t => {
+  const registry = await startServer(t)
+  const pushed = await largeImage()
+  registry.push(pushed, 'app', 'v1')
+  const { blob } = pushed.layers[0]!
+  const bytes = blob.data as Buffer
+  const [start, end] = [100_000, 700_000]
+  for (const chunkSize of [CHUNK, 1 << 30]) {
+    for (const ignoreRange of [false, true]) {
+      registry.requests.length = 0
+      registry.faults({ match: /blobs/, ignoreRange })
+      const client = startClient(t, '', { chunkSize })
+      const repository = client.repository(parseReference(`${registry.address}/app:v1`), undefined)
+      const { layers } = await repository.resolve(signal)
+      const written: Array<[offset: number, length: number]> = []
+      const partial: PartialBlob = {
+        start,
+        end,
+        async *read(offset) {
+          yield bytes.subarray(offset, end)
+        },
+        write: (offset, chunk) => void written.push([offset, chunk.length]),
+      }
+      const stream = repository.openBlob(layers[0]!, signal, { partial })
+      assert.ok(Buffer.concat(await stream.toArray()).equals(bytes))
+      const sent = registry.requestsTo(/blobs/).reduce((sum, request) => sum + request.sent, 0)
+      const { received, resumed, endpoint } = stream.traffic
+      assert.deepEqual([received + resumed, endpoint], [blob.size, registry.address])
+      assert.equal(
+        written.reduce((sum, [, length]) => sum + length, 0),
+        received,
+      )
+      if (ignoreRange) assert.equal(resumed, 0)
+      else assert.deepEqual([sent, resumed], [blob.size - (end - start), end - start])
+    }
+  }
 })

@@ -13,6 +13,43 @@ export type ResolvedManifest = {
   readonly mediaType: string
   readonly config: Descriptor
   readonly layers: readonly Descriptor[]
+  /** `host[:port]` that gave it: the registry's own, or a mirror's. */
+  readonly endpoint: string
+}
+
+/** Where bytes of a download that may be broken off are kept for the next one. */
+export interface PartialBlob {
+  /** What an earlier one left: the bytes from `start` to before `end`. */
+  readonly start: number
+  readonly end: number
+  /** From `offset` on, which lies before `end`. */
+  read(offset: number): AsyncIterable<Buffer>
+  /**
+   * Bytes that came from the network, in order. Never fails.
+   * @param waitedMs how long the download has waited for the network so far
+   */
+  write(offset: number, chunk: Buffer, waitedMs: number): Promise<void> | undefined
+}
+
+/** How a download goes; grows with it. */
+export type BlobTraffic = {
+  /** Bytes from the network, and from what an earlier download left. */
+  readonly received: number
+  readonly resumed: number
+  /** How long the reader has waited for the network. */
+  readonly waitedMs: number
+  /** It waits now. */
+  readonly isWaiting: boolean
+  /** `host[:port]` that the bytes come from; '' before the first. */
+  readonly endpoint: string
+}
+
+export type BlobStream = Readable & { readonly traffic: BlobTraffic }
+
+export type BlobOptions = {
+  /** Told how many bytes have been handed on so far. */
+  readonly onBytes?: ((total: number) => void) | undefined
+  readonly partial?: PartialBlob | undefined
 }
 
 /** A signature as cosign attaches it to an image: unverified. */
@@ -45,10 +82,11 @@ export interface Repository {
   /** A small blob (the configuration), verified against size and digest. */
   readBlob(descriptor: Descriptor, maxBytes: number, signal: AbortSignal): Promise<Buffer>
   /**
-   * A layer's bytes in order. A connection that breaks is resumed by Range at its offset; the stream errors when
-   * the bytes are more or fewer than the descriptor's size. The digest is the reader's to check.
+   * A layer's bytes in order, asked for when the stream is first read. Large blobs come in parts, several at once while
+   * the reader waits for bytes. A connection that breaks is resumed by Range at its offset; the stream errors when the
+   * bytes are more or fewer than the descriptor's size. The digest is the reader's to check.
    */
-  openBlob(descriptor: Descriptor, signal: AbortSignal, onBytes?: (total: number) => void): Promise<Readable>
+  openBlob(descriptor: Descriptor, signal: AbortSignal, options?: BlobOptions): BlobStream
 }
 
 export interface Registry {

@@ -1,13 +1,13 @@
 import { createHash } from 'node:crypto'
-import type { Readable } from 'node:stream'
 import { type Digest, digestFromHex, isDigest } from '../base/digest.ts'
 import { BerthError, isCode, messageOf } from '../base/errors.ts'
 import type { Log } from '../observe/log.ts'
-import { type BlobSource, download } from './download.ts'
+import type { BlobSource } from './blob-sources.ts'
+import { download, type RangeOptions } from './download.ts'
 import { type Descriptor, MANIFEST_TYPES, type Manifest, parseManifest } from './manifest.ts'
 import { choosePlatform, type Platform, platformName } from './platform.ts'
 import type { Reference } from './reference.ts'
-import type { AttachedSignature, Repository, ResolvedManifest } from './registry.ts'
+import type { AttachedSignature, BlobOptions, BlobStream, Repository, ResolvedManifest } from './registry.ts'
 import { readSignatures } from './signatures.ts'
 import { allFailed, Failure, publicUrl } from './transport/failure.ts'
 import { aborted } from './transport/http.ts'
@@ -16,6 +16,7 @@ import type { Session } from './transport/session.ts'
 
 export type RepositoryOptions = {
   readonly retry: RetryPolicy
+  readonly ranges: RangeOptions
   readonly platform: Platform
   readonly log: Log | undefined
   /** Fetches a foreign layer's URL, without credentials. */
@@ -80,30 +81,32 @@ export class EndpointRepository implements Repository {
       throw new BerthError('unknown', `${what}: ${descriptor.size} bytes; at most ${maxBytes} are allowed`)
     }
     const chunks: Buffer[] = []
-    for await (const chunk of await this.openBlob(descriptor, signal)) chunks.push(chunk as Buffer)
+    for await (const chunk of this.openBlob(descriptor, signal)) chunks.push(chunk as Buffer)
     const bytes = Buffer.concat(chunks)
     if (sha256(bytes) !== descriptor.digest)
       throw new BerthError('unknown', `${what}: the content received has digest ${sha256(bytes)}`)
     return bytes
   }
 
-  async openBlob(
-    descriptor: Descriptor,
-    signal: AbortSignal,
-    onBytes?: (total: number) => void,
-  ): Promise<Readable> {
+  openBlob(descriptor: Descriptor, signal: AbortSignal, options: BlobOptions = {}): BlobStream {
     const path = `blobs/${descriptor.digest}`
     const sources: BlobSource[] = this.#sources.map(session => ({
+      name: session.endpoint.host,
       open: (headers, inner) => session.get('get-blob', path, headers, [200, 206, 416], inner),
     }))
     for (const url of descriptor.urls ?? []) {
-      sources.push({ open: (headers, inner) => this.#options.openUrl(url, headers, inner) })
+      sources.push({
+        name: URL.parse(url)?.host ?? '',
+        open: (headers, inner) => this.#options.openUrl(url, headers, inner),
+      })
     }
     const what = `${this.#reference}: blob ${descriptor.digest}`
     return download(descriptor, sources, {
       retry: this.#options.retry,
+      ranges: this.#options.ranges,
       signal,
-      onBytes,
+      onBytes: options.onBytes,
+      partial: options.partial,
       error: failures => allFailed(what, failures),
     })
   }
@@ -164,6 +167,7 @@ export class EndpointRepository implements Repository {
       mediaType,
       config,
       layers,
+      endpoint: session.endpoint.host,
     }
   }
 

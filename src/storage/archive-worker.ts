@@ -11,7 +11,7 @@ import { digestFromHex } from '../base/digest.ts'
 import { BerthError, errnoOf, messageOf } from '../base/errors.ts'
 import { chroot, dropFromCache, fchdir } from '../os/syscalls.ts'
 import type { ArchiveJob, ArchiveReply, LayerFiles, RecreatedLayer } from './archive-protocol.ts'
-import { decompress } from './decompress.ts'
+import { decompress, sniff } from './decompress.ts'
 import { digestOfRecord } from './layer-record.ts'
 import { failOnProblem, recreateLayer } from './recreate-layer.ts'
 import { spoolArchive } from './spool-archive.ts'
@@ -110,7 +110,7 @@ async function warmUp(): Promise<void> {
     const source = (async function* () {
       yield blob
     })()
-    await decompress(source, () => undefined)
+    await decompress(await sniff(source), () => undefined)
   }
   zstdDecompressSync(zstdCompressSync('x'))
   dropFromCache(root)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { constants, gzipSync, zstdCompressSync } from 'node:zlib'
 import fc from 'fast-check'
-import { decompress } from './decompress.ts'
+import { decompress, sniff } from './decompress.ts'
 
 async function* pieces(data: Buffer, size: number): AsyncGenerator<Buffer> {
   for (let at = 0; at < data.length; at += size) yield data.subarray(at, at + size)
@@ -10,7 +10,7 @@ async function* pieces(data: Buffer, size: number): AsyncGenerator<Buffer> {
 
 async function decompressed(data: Buffer, size = data.length): Promise<Buffer> {
   const chunks: Buffer[] = []
-  await decompress(pieces(data, Math.max(1, size)), chunk => chunks.push(chunk))
+  await decompress(await sniff(pieces(data, Math.max(1, size))), chunk => chunks.push(chunk))
   return Buffer.concat(chunks)
 }
 
@@ -94,7 +94,7 @@ test('the source is read to its end after the data has ended', async () => {
       yield piece
     }
   }
-  await decompress(counted(), () => undefined)
+  await decompress(await sniff(counted()), () => undefined)
   assert.equal(seen, data.length)
 })
 
@@ -135,13 +135,13 @@ test('what the source or the consumer throws comes out as it is', async () => {
     throw mine
   }
   await assert.rejects(
-    decompress(broken(), () => undefined),
+    sniff(broken()).then(blob => decompress(blob, () => undefined)),
     mine,
   )
   for (const data of [gzipSync(LONG), zstd(LONG), LONG]) {
     const consumer = () => {
       throw mine
     }
-    await assert.rejects(decompress(pieces(data, 1000), consumer), mine)
+    await assert.rejects(decompress(await sniff(pieces(data, 1000)), consumer), mine)
   }
 })

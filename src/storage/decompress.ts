@@ -9,30 +9,43 @@ const CHUNK = 256 * 1024
 const OPTIONS = { chunkSize: CHUNK, highWaterMark: 4 * CHUNK }
 const MAGIC_LENGTH = 4
 
-/**
- * Gives `output` the decompressed bytes of a layer: gzip, zstd, or neither, told by the first bytes. Members and
- * frames may follow one another; zeros after a gzip member end the data. Reads `source` to its end in any case.
- * @throws BerthError invalid for damaged data; whatever `source` or `output` throws
- */
-export async function decompress(
-  source: AsyncIterable<Buffer>,
-  output: (chunk: Buffer) => void,
-): Promise<void> {
+export type Format = 'gzip' | 'zstd' | 'plain'
+
+/** A blob whose compression is known; its bytes can be read once. */
+export type Sniffed = { readonly format: Format; readonly bytes: AsyncIterable<Buffer> }
+
+/** Decompresses gzip: Node's own zlib, or a program. */
+export type Gunzip = (source: AsyncIterable<Buffer>, output: (chunk: Buffer) => void) => Promise<void>
+
+/** Tells the compression by the first bytes. */
+export async function sniff(source: AsyncIterable<Buffer>): Promise<Sniffed> {
   const pieces = withWholeMagic(source)[Symbol.asyncIterator]()
   const first = await pieces.next()
-  if (first.done === true) return // an empty layer, as some builders write them
   const rest = { [Symbol.asyncIterator]: () => pieces }
+  if (first.done === true) return { format: 'plain', bytes: rest } // an empty layer, as some builders write them
   const magic = first.value.subarray(0, MAGIC_LENGTH)
-  if (magic[0] === 0x1f && magic[1] === 0x8b && magic[2] === 8) {
-    const stream = createGunzip(OPTIONS)
-    await through('gzip', stream, startingWith(first.value, rest), output)
-  } else if (isZstdMagic(magic)) {
-    const stream = createZstdDecompress(OPTIONS)
-    await through('zstd', stream, frames(startingWith(first.value, rest)), output)
-  } else {
-    output(first.value)
-    for await (const chunk of rest) output(chunk)
-  }
+  const isGzip = magic[0] === 0x1f && magic[1] === 0x8b && magic[2] === 8
+  const format = isGzip ? 'gzip' : isZstdMagic(magic) ? 'zstd' : 'plain'
+  return { format, bytes: startingWith(first.value, rest) }
+}
+
+/**
+ * Gives `output` the decompressed bytes of a layer: gzip, zstd, or neither. Members and frames may follow one another;
+ * zeros after a gzip member end the data. Reads the blob to its end in any case.
+ * @throws BerthError invalid for damaged data; whatever the source or `output` throws
+ */
+export async function decompress(
+  { format, bytes }: Sniffed,
+  output: (chunk: Buffer) => void,
+  gunzip: Gunzip = gunzipHere,
+): Promise<void> {
+  if (format === 'gzip') await gunzip(bytes, output)
+  else if (format === 'zstd') await through('zstd', createZstdDecompress(OPTIONS), frames(bytes), output)
+  else for await (const chunk of bytes) output(chunk)
+}
+
+function gunzipHere(source: AsyncIterable<Buffer>, output: (chunk: Buffer) => void): Promise<void> {
+  return through('gzip', createGunzip(OPTIONS), source, output)
 }
 
 /** The same bytes; the first piece has all of the magic number, if there are so many bytes. */

@@ -21,6 +21,8 @@ export type SnapshotOptions = {
   readonly root: string
   /** Processes that unpack layers, one layer each at a time. */
   readonly workers: number
+  /** Absolute path of a program that decompresses gzip (`-d -c`); '': the workers do it themselves. */
+  readonly gzipProgram: string
   readonly log: Log
 }
 
@@ -40,7 +42,7 @@ class OverlaySnapshots implements Snapshots {
   readonly #trash: Trash
   #stagings = 0
 
-  constructor({ root, workers, log }: SnapshotOptions) {
+  constructor({ root, workers, gzipProgram, log }: SnapshotOptions) {
     this.#layers = join(root, 'layers')
     this.#records = join(root, 'records')
     this.#staging = join(root, 'staging')
@@ -52,7 +54,9 @@ class OverlaySnapshots implements Snapshots {
     for (const dir of [this.#layers, this.#records, this.#staging, trash]) ensureDir(dir, 0o700)
     for (const dir of [root, this.#rootfs]) ensureDir(dir, 0o711)
     for (const dir of this.#empty) ensureDir(dir, 0o755)
-    this.#pool = new UnpackPool(workers, warning => log.warn({ warning }, 'layer unpacked incompletely'))
+    this.#pool = new UnpackPool(workers, gzipProgram, warning =>
+      log.warn({ warning }, 'layer unpacked incompletely'),
+    )
     this.#trash = new Trash(trash, fields => log.error(fields, 'trash not deleted'))
   }
 

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { type Digest, digestFromHex } from '../base/digest.ts'
 import { BerthError } from '../base/errors.ts'
 import type { SpooledFile, SpoolLimits } from './archive-protocol.ts'
-import { decompress } from './decompress.ts'
+import { decompress, sniff } from './decompress.ts'
 import { type TarEntry, TarReader, type TarSink } from './layer-tar.ts'
 import { shown } from './tar-header.ts'
 
@@ -22,7 +22,7 @@ export async function spoolArchive(
   const sink = new SpoolSink(directory, limits)
   const reader = new TarReader(sink)
   try {
-    await decompress(source, chunk => {
+    await decompress(await sniff(source), chunk => {
       sink.count(chunk.length)
       reader.push(chunk)
     })

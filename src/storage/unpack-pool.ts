@@ -16,6 +16,7 @@ const OLD_SPACE_MIB = 512
 /** A few processes that unpack layers, started on demand. */
 export class UnpackPool {
   readonly #size: number
+  readonly #gzipProgram: string
   readonly #warn: (message: string) => void
   readonly #slots: Semaphore
   /** With the timers that end them. */
@@ -23,9 +24,13 @@ export class UnpackPool {
   readonly #all = new Set<UnpackWorker>()
   #isClosed = false
 
-  /** @param size at most one per processor is of use */
-  constructor(size: number, warn: (message: string) => void) {
+  /**
+   * @param size at most one per processor is of use
+   * @param gzipProgram decompresses gzip; '': the workers do it themselves
+   */
+  constructor(size: number, gzipProgram: string, warn: (message: string) => void) {
     this.#size = size
+    this.#gzipProgram = gzipProgram
     this.#warn = warn
     this.#slots = new Semaphore('unpack workers', size)
   }
@@ -66,7 +71,7 @@ export class UnpackPool {
   }
 
   #start(): UnpackWorker {
-    const worker = new UnpackWorker()
+    const worker = new UnpackWorker(this.#gzipProgram)
     this.#all.add(worker)
     void worker.ended.then(() => {
       this.#all.delete(worker)
@@ -105,9 +110,10 @@ class UnpackWorker {
   readonly ended: Promise<void>
   hasEnded = false
 
-  constructor() {
+  constructor(gzipProgram: string) {
     this.#process = forkWorker('unpack-worker', {
       from: import.meta.url,
+      args: gzipProgram === '' ? [] : [gzipProgram],
       maxSemiSpace: SEMI_SPACE_MIB,
       maxOldSpace: OLD_SPACE_MIB,
       onMessage: message => this.#receive(message as UnpackReply),

@@ -10,8 +10,10 @@ import { Socket } from 'node:net'
 import { crc32, gzipSync, zstdCompressSync } from 'node:zlib'
 import { digestFromHex } from '../base/digest.ts'
 import { BerthError, messageOf } from '../base/errors.ts'
+import { checkExitNotices } from '../os/pidfd.ts'
 import { chroot, fchdir } from '../os/syscalls.ts'
-import { decompress } from './decompress.ts'
+import { decompress, sniff } from './decompress.ts'
+import { GzipProgram, startGzipProgram } from './gzip-program.ts'
 import { RecordWriter } from './layer-record.ts'
 import { TarReader } from './layer-tar.ts'
 import { LayerWriter } from './layer-writer.ts'
@@ -20,6 +22,8 @@ import { BULK_FD, FrameReader, recordOf, type UnpackJob, type UnpackReply } from
 
 const IDENTITY_MAP = /^\s*0\s+0\s+4294967295\s*$/
 
+/** Absolute path; undefined: gzip is decompressed here. */
+const [gzipProgram] = process.argv.slice(2)
 const root = openSync('/', 'r')
 const skipDevices = !IDENTITY_MAP.test(readFileSync('/proc/self/uid_map', 'utf8'))
 const frames = new FrameReader(new Socket({ fd: BULK_FD, writable: false }))
@@ -39,17 +43,43 @@ async function answer(job: UnpackJob): Promise<UnpackReply> {
 }
 
 async function unpack({ staging, limits }: UnpackJob): Promise<UnpackReply> {
+  const blob = new Meter()
+  const sniffed = await sniff(metered(frames.run(), blob))
+  const program =
+    gzipProgram !== undefined && sniffed.format === 'gzip' ? startGzipProgram(gzipProgram) : undefined
+  const gunzip = program instanceof GzipProgram ? program : undefined
+  const problem = program instanceof GzipProgram ? undefined : program?.problem
+  try {
+    return await recorded(staging, record =>
+      unpackInto(staging, limits, blob, record, problem, output =>
+        decompress(sniffed, output, gunzip && ((source, sink) => gunzip.decompress(source, sink))),
+      ),
+    )
+  } finally {
+    gunzip?.kill()
+  }
+}
+
+/** Makes the staging directory and, beside it, the record. */
+async function recorded<T>(staging: string, work: (record: RecordWriter) => Promise<T>): Promise<T> {
   mkdirSync(staging, { mode: 0o700 })
   const { O_WRONLY, O_CREAT, O_EXCL } = constants
   const recordFd = openSync(recordOf(staging), O_WRONLY | O_CREAT | O_EXCL, 0o600)
   try {
-    return await unpackInto(staging, limits, RecordWriter.begin(recordFd))
+    return await work(RecordWriter.begin(recordFd))
   } finally {
     closeSync(recordFd)
   }
 }
 
-async function unpackInto(staging: string, limits: UnpackLimits, record: RecordWriter): Promise<UnpackReply> {
+async function unpackInto(
+  staging: string,
+  limits: UnpackLimits,
+  blob: Meter,
+  record: RecordWriter,
+  problem: string | undefined,
+  read: (output: (chunk: Buffer) => void) => Promise<void>,
+): Promise<UnpackReply> {
   chmodSync(staging, 0o755)
   process.chdir(staging)
   chroot('.')
@@ -57,9 +87,8 @@ async function unpackInto(staging: string, limits: UnpackLimits, record: RecordW
   try {
     const writer = new LayerWriter({ ...limits, skipDevices }, record)
     const reader = new TarReader(writer, bytes => record.raw(bytes))
-    const blob = new Meter()
     const tar = new Meter()
-    await decompress(metered(frames.run(), blob), chunk => {
+    await read(chunk => {
       tar.add(chunk)
       if (tar.size > limits.maxBytes) {
         throw new BerthError('exhausted', `the layer is larger than ${limits.maxBytes} bytes uncompressed`)
@@ -67,7 +96,7 @@ async function unpackInto(staging: string, limits: UnpackLimits, record: RecordW
       reader.push(chunk)
     })
     reader.end()
-    const { warning, ...written } = writer.finish()
+    const { warning = problem, ...written } = writer.finish()
     record.flush()
     const layer = { blobDigest: blob.digest(), blobSize: blob.size, diffId: tar.digest(), ...written }
     return { kind: 'done', layer, warning }
@@ -101,9 +130,10 @@ class Meter {
 /** Makes Node and its libraries load what they load at first use. */
 async function warmUp(): Promise<void> {
   for (const blob of [gzipSync('x'), zstdCompressSync('x')]) {
-    await decompress(metered(one(blob), new Meter()), () => undefined)
+    await decompress(await sniff(metered(one(blob), new Meter())), () => undefined)
   }
   crc32(Buffer.from('x'))
+  if (gzipProgram !== undefined) await checkExitNotices()
 }
 
 async function* one(chunk: Buffer): AsyncGenerator<Buffer> {

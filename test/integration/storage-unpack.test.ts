@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process'
 import { createHash, randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { existsSync, lstatSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { Readable } from 'node:stream'
 import { test } from 'node:test'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
@@ -47,6 +47,19 @@ function workers(parent = process.pid): number[] {
       }
     })
 }
+
+function running(program: string): number {
+  return readdirSync('/proc').filter(name => {
+    try {
+      return /^\d+$/.test(name) && readlinkSync(`/proc/${name}/exe`) === program
+    } catch {
+      return false
+    }
+  }).length
+}
+
+const LIMITS = { maxEntries: 100, maxDepth: 64, maxBytes: 1e9 }
+const never = new AbortController().signal
 
 test('every form of compression gives the same layer; padding counts', async () => {
   const half = 1_500_000
@@ -103,6 +116,57 @@ test('what is damaged is refused, and the next layer unpacks', async () => {
     await assert.rejects(store.unpackBytes(blob), { code: 'invalid', message })
     await store.unpackBytes(gzip)
   }
+})
+
+test('a gzip program gives the same layers, refuses the same, and is never left behind', async () => {
+  const half = 1_500_000
+  const forms = [
+    gzipSync(archive),
+    Buffer.concat([gzipSync(archive.subarray(0, half)), gzipSync(archive.subarray(half))]),
+    Buffer.concat([gzipSync(archive), Buffer.alloc(1000)]),
+    zstdCompressSync(archive),
+    archive,
+  ]
+  const damaged = gzipSync(archive)
+  damaged[damaged.length - 6]! ^= 0xff
+  // The last one was there when the daemon started.
+  for (const program of ['/usr/bin/igzip', '/usr/bin/gzip', '/usr/bin/no-such-gzip']) {
+    const own = store.open(program)
+    const unpack = (blob: Buffer | Readable, name: string, limits = LIMITS, signal = never) =>
+      own.unpack(
+        Buffer.isBuffer(blob) ? Readable.from([blob]) : blob,
+        store.path('staging', name),
+        limits,
+        signal,
+      )
+    for (const [index, blob] of forms.entries()) {
+      const name = `${basename(program)}.${index}`
+      const layer = await unpack(blob, name)
+      assert.deepEqual(
+        [layer.blobDigest, layer.blobSize, layer.diffId],
+        [digest(blob), blob.length, digest(archive)],
+      )
+      assert.deepEqual(readFileSync(store.path('staging', name, 'd/noise')), noise)
+    }
+    await assert.rejects(unpack(damaged, `${basename(program)}.crc`), { code: 'invalid', message: /gzip: / })
+    await assert.rejects(unpack(damaged.subarray(0, 1_000_000), `${basename(program)}.cut`), {
+      code: 'invalid',
+    })
+    await assert.rejects(unpack(damaged, `${basename(program)}.big`, { ...LIMITS, maxBytes: 1_000_000 }), {
+      code: 'exhausted',
+    })
+    const abort = new AbortController()
+    const name = `${basename(program)}.aborted`
+    const aborted = unpack(stalled(gzipSync(archive).subarray(0, 2_500_000)), name, LIMITS, abort.signal)
+    await until(() => existsSync(store.path('staging', name, 'd/noise')), 'the layer is being written')
+    abort.abort(new Error('enough'))
+    await assert.rejects(aborted, /enough/)
+    await until(() => running(program) === 0, `no ${program} is left`)
+    await own.close()
+  }
+  assert.match(JSON.stringify(store.logged), /no-such-gzip: no such program/)
+  store.snapshots.sweep()
+  await store.emptied()
 })
 
 test('an error of the source is the answer', async () => {
@@ -213,7 +277,7 @@ test('the workers of a killed daemon end, and its successor clears up', async ()
   writeFileSync(
     script,
     `${imports.join('\n')}
-const snapshots = createSnapshots({ root: ${JSON.stringify(store.root)}, workers: 1, log: console })
+const snapshots = createSnapshots({ root: ${JSON.stringify(store.root)}, workers: 1, gzipProgram: '/usr/bin/igzip', log: console })
 const source = new Readable({ read: () => undefined })
 source.push(readFileSync(${JSON.stringify(store.path('half'))}))
 const limits = { maxEntries: 100, maxDepth: 10, maxBytes: 1e9 }

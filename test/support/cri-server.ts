@@ -25,6 +25,7 @@ const admin: AdminBackend = {
     handlers: [],
     warnings: [],
     memory: 0,
+    gzipProgram: '',
   }),
 }
 

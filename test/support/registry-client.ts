@@ -81,7 +81,7 @@ export function resolve(
 export async function checkLayer(registry: Registry, name: string, image: TestImage): Promise<void> {
   const repository = registry.repository(parseReference(name), undefined)
   const { layers } = await repository.resolve(signal)
-  const bytes = Buffer.concat(await (await repository.openBlob(layers[0]!, signal)).toArray())
+  const bytes = Buffer.concat(await repository.openBlob(layers[0]!, signal).toArray())
   const digest = createHash('sha256').update(bytes).digest('hex')
   assert.equal(`sha256:${digest}`, image.layers[0]!.blob.digest)
 }

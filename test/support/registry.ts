@@ -78,6 +78,8 @@ export type LoggedRequest = {
   readonly body: string
   /** undefined while it is unanswered, or if the connection was cut. */
   status: number | undefined
+  /** Bytes of the body that were handed to the connection. */
+  sent: number
 }
 
 type Content = { readonly mediaType: string; readonly blob: Blob }
@@ -195,6 +197,7 @@ export class TestRegistry {
       headers: request.headers,
       body: (await request.toArray()).map(String).join(''),
       status: undefined,
+      sent: 0,
     }
     this.requests.push(logged)
     response.once('finish', () => {
@@ -304,9 +307,10 @@ async function sendBlob(
 ): Promise<void> {
   const { blob, mediaType } = content
   const size = blob.size + (fault.extraBytes ?? 0)
-  const [, from] = /^bytes=(\d+)-$/.exec(request.headers.range ?? '') ?? []
+  const [, from, to] = /^bytes=(\d+)-(\d*)$/.exec(request.headers.range ?? '') ?? []
   const ranged = from !== undefined && fault.ignoreRange !== true
   const start = ranged ? Number(from) : 0
+  const stop = ranged && to ? Math.min(Number(to) + 1, size) : size
   if (fault.cutAt === 0) {
     response.destroy()
     return
@@ -314,12 +318,12 @@ async function sendBlob(
   if (start >= size && ranged) return end(response, 416, '', { 'content-range': `bytes */${size}` })
   const headers: Record<string, string> = {
     'content-type': mediaType,
-    'content-length': String(size - start),
+    'content-length': String(stop - start),
     'docker-content-digest': blob.digest,
     etag: `"${createHash('sha256').update(blob.digest).digest('hex').slice(0, 16)}"`,
   }
   if (ranged)
-    headers['content-range'] = `bytes ${fault.wrongRange === true ? start + 1 : start}-${size - 1}/${size}`
+    headers['content-range'] = `bytes ${fault.wrongRange === true ? start + 1 : start}-${stop - 1}/${size}`
   if (fault.chunked === true) delete headers['content-length']
   for (const name of Object.keys(fault.headers ?? {})) delete headers[name.toLowerCase()]
   response.writeHead(ranged ? 206 : 200, headers).flushHeaders()
@@ -328,11 +332,12 @@ async function sendBlob(
     return
   }
   let sent = 0
-  for await (const chunk of bodyOf(blob, start, fault)) {
+  for await (const chunk of bodyOf(blob, start, stop, fault)) {
     const limit = (fault.cutAt ?? fault.stallAt ?? Number.POSITIVE_INFINITY) - sent
     const piece = chunk.length > limit ? chunk.subarray(0, limit) : chunk
     if (!response.write(piece)) await drained(response)
     sent += piece.length
+    request.sent = sent
     if (response.destroyed) return
     if (chunk.length < limit) continue
     // What was written has to leave before the connection goes.
@@ -353,10 +358,10 @@ function drained(response: ServerResponse): Promise<void> {
   return promise
 }
 
-async function* bodyOf(blob: Blob, start: number, fault: Fault): AsyncGenerator<Buffer> {
+async function* bodyOf(blob: Blob, start: number, end: number, fault: Fault): AsyncGenerator<Buffer> {
   const source = Buffer.isBuffer(blob.data)
-    ? Readable.from([blob.data.subarray(start)])
-    : createReadStream(blob.data.file, { start, highWaterMark: 256 * 1024 })
+    ? Readable.from([blob.data.subarray(start, end)])
+    : createReadStream(blob.data.file, { start, end: end - 1, highWaterMark: 256 * 1024 })
   let at = start
   for await (const whole of source) {
     const chunk =
@@ -368,7 +373,7 @@ async function* bodyOf(blob: Blob, start: number, fault: Fault): AsyncGenerator<
       if (fault.trickle !== undefined) await sleep(10)
     }
   }
-  if (fault.extraBytes !== undefined) yield Buffer.alloc(fault.extraBytes)
+  if (fault.extraBytes !== undefined && end > blob.size) yield Buffer.alloc(fault.extraBytes)
 }
 
 function flipLast(bytes: Buffer): Buffer {

@@ -44,8 +44,8 @@ export class SnapshotStore {
   }
 
   /** As another daemon would, over what is there. */
-  open(): Snapshots {
-    return createSnapshots({ root: this.root, workers: 2, log: this.#log() })
+  open(gzipProgram = ''): Snapshots {
+    return createSnapshots({ root: this.root, workers: 2, gzipProgram, log: this.#log() })
   }
 
   path(...names: string[]): string {

@@ -26,6 +26,7 @@ const status: NodeStatus = {
   handlers: [{ name: 'runc', runtime: 'runc 1.1.5' }],
   warnings: ['runc 1.1.5 has known holes\x1b[2J'],
   memory: 88_000_000,
+  gzipProgram: '/usr/bin/igzip',
 }
 
 test('the node at a glance', () => {
@@ -41,6 +42,7 @@ runtimes    runc (runc 1.1.5)
 pods        12 ready, 1 notready
 containers  24 running, 2 exited
 images      9, 1.2 GiB
+gzip        /usr/bin/igzip
 warning     runc 1.1.5 has known holes [2J
 `,
   )

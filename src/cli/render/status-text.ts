@@ -23,6 +23,8 @@ export type NodeStatus = {
   readonly warnings: readonly string[]
   /** Resident bytes of the daemon. */
   readonly memory: number
+  /** '' when the unpack workers decompress gzip themselves. */
+  readonly gzipProgram: string
 }
 
 /** @param now ns since 1970 */
@@ -37,6 +39,7 @@ export function statusText(status: NodeStatus, now: bigint): string {
     ['pods', counts(status.pods)],
     ['containers', counts(status.containers)],
     ['images', status.images === 0 ? 'none' : `${status.images}, ${bytes(status.imageBytes)}`],
+    ['gzip', status.gzipProgram || 'built in (igzip would be quicker: Debian package isal)'],
     ...status.warnings.map(warning => ['warning', warning] as const),
   ]
   const width = Math.max(...rows.map(([name]) => name.length))
