@@ -43,9 +43,9 @@ export function codeName(code: status): string {
  * visible escapes, and the end of an overlong text is cut.
  */
 export function printable(text: string): string {
-  const escaped = text.replace(/[\x00-\x1f\x7f-\x9f]/g, visible)
+  const escaped = text.slice(0, MAX_MESSAGE).replace(/[\x00-\x1f\x7f-\x9f]/g, visible)
   const bytes = Buffer.from(escaped)
-  if (bytes.length <= MAX_MESSAGE) return escaped
+  if (text.length <= MAX_MESSAGE && bytes.length <= MAX_MESSAGE) return escaped
   const kept = bytes.subarray(0, MAX_MESSAGE - Buffer.byteLength('…')).toString()
   return `${kept.replace(/\ufffd+$/, '')}…`
 }

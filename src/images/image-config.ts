@@ -40,7 +40,9 @@ export function parseImageConfig(bytes: Buffer, platform: Platform, layerCount: 
     entrypoint: textsOf(config.Entrypoint, 'config.Entrypoint'),
     cmd: textsOf(config.Cmd, 'config.Cmd'),
     workingDir: textOf(config.WorkingDir, 'config.WorkingDir'),
-    volumes: Object.keys(membersOf(config.Volumes, 'config.Volumes')),
+    volumes: Object.keys(membersOf(config.Volumes, 'config.Volumes')).map(path =>
+      textOf(path, 'config.Volumes'),
+    ),
     stopSignal: textOf(config.StopSignal, 'config.StopSignal'),
     labels: labelsOf(config.Labels),
     diffIds,

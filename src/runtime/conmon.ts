@@ -271,7 +271,7 @@ function readLine(stream: Duplex): Promise<string | undefined> {
 }
 
 /** `{"pid": N}`, or `{"pid": -1, "message": "…"}` with the runtime's words. */
-function parseAnswer(line: string): number {
+export function parseAnswer(line: string): number {
   let answer: { pid?: unknown; message?: unknown } | null
   try {
     answer = JSON.parse(line) as typeof answer

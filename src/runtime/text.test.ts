@@ -15,3 +15,8 @@ test('other text on one line, without anything a terminal obeys, cut off', () =>
   assert.equal(readableError(' \n'), 'no reason given')
   assert.equal(readableError('x'.repeat(100_000)).length, 8193)
 })
+
+test('output made to keep the search busy is not searched to its end', () => {
+  assert.equal(readableError(' '.repeat(2 ** 22)), 'no reason given')
+  assert.match(readableError('level=error msg="'.repeat(2 ** 18)), /^level=error/)
+})

@@ -1,11 +1,15 @@
 /** A runtime's error output is shown to operators; what it says is in the first lines. */
 const MAX_TEXT = 8192
 
+/** What of the output is looked at: the searches below go over some texts more than once. */
+const MAX_OUTPUT = 2 * MAX_TEXT
+
 /**
  * What a runtime or monitor said, fit for a message: the `msg` of its log lines where it writes such, else its text;
  * on one line, without control characters (a terminal obeys them), cut off.
  */
-export function readableError(output: string): string {
+export function readableError(printed: string): string {
+  const output = printed.slice(0, MAX_OUTPUT)
   const messages = [...output.matchAll(/level=(?:error|fatal) msg="((?:[^"\\]|\\.)*)"/g)].map(
     match => match[1] ?? '',
   )

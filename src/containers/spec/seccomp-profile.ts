@@ -66,6 +66,8 @@ const OPERATORS = [
 /** Far above any real profile (the default has some 50 rules and 460 names); keeps a hostile file from growing. */
 const MAX_RULES = 4096
 const MAX_NAMES = 4096
+/** The kernel's: what runtimes cut to 16 bits could otherwise come out as success. */
+const MAX_ERRNO = 4095
 
 /**
  * @param text JSON, at most as long as the caller read
@@ -154,7 +156,10 @@ class Parser {
 
   errnoNumber(value: unknown, member: string): number | undefined {
     if (value === undefined || value === null) return undefined
-    if (typeof value !== 'string') return this.integer(value, member)
+    if (typeof value !== 'string') {
+      const number = this.integer(value, member)
+      return number <= MAX_ERRNO ? number : this.fail(member, `an errno, at most ${MAX_ERRNO}`)
+    }
     const number = (constants.errno as Record<string, number>)[value]
     return number ?? this.fail(member, `an errno, got ${JSON.stringify(value)}`)
   }
