@@ -13,7 +13,10 @@ function wallOffset(): bigint {
   return BigInt(Date.now()) * 1_000_000n - process.hrtime.bigint()
 }
 
-/** Resolves after `ms`, or rejects with the signal's reason. */
+/** ms, 24 days: a timer that is set to more than 31 bits fires at once. */
+export const LONGEST_TIMER = 2 ** 31 - 1
+
+/** Resolves after `ms`, or after the longest a timer can take; or rejects with the signal's reason. */
 export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   if (signal?.aborted === true) {
@@ -24,10 +27,13 @@ export function sleep(ms: number, signal?: AbortSignal): Promise<void> {
     clearTimeout(timer)
     reject(signal?.reason)
   }
-  const timer = setTimeout(() => {
-    signal?.removeEventListener('abort', stop)
-    resolve()
-  }, ms)
+  const timer = setTimeout(
+    () => {
+      signal?.removeEventListener('abort', stop)
+      resolve()
+    },
+    Math.min(ms, LONGEST_TIMER),
+  )
   signal?.addEventListener('abort', stop, { once: true })
   return promise
 }

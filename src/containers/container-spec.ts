@@ -125,7 +125,7 @@ function readLocalhostSeccomp({ config }: Container): SeccompRules | undefined {
   if (config.security.privileged) return undefined
   const path = localhostSeccompPath(config.security.seccomp)
   if (path === undefined) return undefined
-  const field = 'security_context.seccomp.localhost_ref'
+  const field = 'config.linux.security_context.seccomp.localhost_ref'
   try {
     const { size } = statSync(path)
     if (size > MAX_SECCOMP_FILE)
@@ -176,7 +176,7 @@ function pidNamespace(context: ContainerContext, pod: Pod, config: ContainerConf
     const target = context.catalog.findContainer(targetId)
     if (target === undefined || target.podId !== pod.id) {
       throw invalid(
-        'security_context.namespace_options.target_id',
+        'config.linux.security_context.namespace_options.target_id',
         `no container ${JSON.stringify(targetId)} in this pod`,
       )
     }
@@ -188,7 +188,7 @@ function pidNamespace(context: ContainerContext, pod: Pod, config: ContainerConf
   if (pid !== 'pod') return undefined
   if (pod.init === undefined) {
     throw precondition(
-      'security_context.namespace_options.pid: the pod was made without a shared PID namespace',
+      'config.linux.security_context.namespace_options.pid: the pod was made without a shared PID namespace',
     )
   }
   if (!isAlive(pod.init)) throw precondition(`the init process of pod ${pod.id} is gone`)

@@ -20,6 +20,7 @@ import {
 import type { Exits } from './exits.ts'
 import { makeLogDirectory } from './log-directory.ts'
 import { undoContainer } from './remove-container.ts'
+import { createFailure } from './runtime-errors.ts'
 
 /**
  * CreateContainer: intent row → root mounted → spec → monitor and runtime → `created`. Whatever fails in between is
@@ -44,7 +45,7 @@ export async function createContainer(
       return created.id
     } catch (error) {
       await undo(context, container, error)
-      throw error
+      throw createFailure(error)
     }
   })
 }

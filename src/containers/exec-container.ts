@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { LONGEST_TIMER } from '../base/clock.ts'
 import { internal, precondition } from '../base/errors.ts'
 import type { Container } from '../model/container.ts'
 import type { OciSpec } from '../model/oci.ts'
@@ -8,6 +9,7 @@ import type { Channels } from '../runtime/channels.ts'
 import type { ExecCommand, ExecResult } from '../runtime/runtime.ts'
 import { requireContainer } from './container-state.ts'
 import { type ContainerContext, pathsOf, runtimeOf, stepOf } from './context.ts'
+import { execFailure } from './runtime-errors.ts'
 import { execProcess } from './spec/process.ts'
 
 /**
@@ -25,14 +27,18 @@ export async function execSync(
   signal: AbortSignal,
 ): Promise<ExecResult> {
   const container = requireRunning(context, idOrPrefix)
-  const request = { timeoutMs: timeoutSeconds * 1000, maxOutput: MAX_OUTPUT, signal }
-  return await context.timeline.step(
-    stepOf(container, 'ExecSync'),
-    'runtime-exec',
-    () =>
-      runtimeOf(context, container).exec({ ...commandIn(context, container, command, false), ...request }),
-    { waits: true },
-  )
+  const timeoutMs = Math.min(timeoutSeconds * 1000, LONGEST_TIMER)
+  const request = { ...commandIn(context, container, command, false), timeoutMs, maxOutput: MAX_OUTPUT, signal }
+  try {
+    return await context.timeline.step(
+      stepOf(container, 'ExecSync'),
+      'runtime-exec',
+      () => runtimeOf(context, container).exec(request),
+      { waits: true },
+    )
+  } catch (error) {
+    throw execFailure('cmd', error)
+  }
 }
 
 /** Exec: the same for a client that is connected. @returns the exit code */

@@ -2,7 +2,8 @@ import { precondition } from '../base/errors.ts'
 import type { LinuxResources } from '../model/security.ts'
 import { requireContainer } from './container-state.ts'
 import { type ContainerContext, runtimeOf, stepOf } from './context.ts'
-import { mergeResources, toOciResources } from './spec/resources.ts'
+import { updateFailure } from './runtime-errors.ts'
+import { checkResources, mergeResources, toOciResources } from './spec/resources.ts'
 
 /** UpdateContainerResources: cgroup and row together, or neither. Zero and empty fields stay as they are. */
 export async function updateContainer(
@@ -18,9 +19,15 @@ export async function updateContainer(
     }
     const runtime = runtimeOf(context, container)
     const resources = mergeResources(container.resources, update)
-    await context.timeline.step(stepOf(container, 'UpdateContainerResources'), 'runtime-update', () =>
-      runtime.update(id, toOciResources(update, context.host)),
-    )
+    checkResources('linux', resources, context.host)
+    const limits = toOciResources(update, context.host)
+    try {
+      await context.timeline.step(stepOf(container, 'UpdateContainerResources'), 'runtime-update', () =>
+        runtime.update(id, limits),
+      )
+    } catch (error) {
+      throw updateFailure(error)
+    }
     context.catalog.updateContainer(id, { resources })
   })
 }

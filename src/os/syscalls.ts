@@ -43,6 +43,7 @@ const native = {
   chroot: cFunction('chroot', 'int', PTR),
   fchdir: cFunction('fchdir', 'int', 'int'),
   mknod: cFunction('mknod', 'int', PTR, 'uint', 'ulong'),
+  utimensat: cFunction('utimensat', 'int', 'int', PTR, PTR, 'int'),
   linkat: cFunction('linkat', 'int', 'int', PTR, 'int', PTR, 'int'),
   lsetxattr: cFunction('lsetxattr', 'int', PTR, PTR, PTR, 'size_t', 'int'),
   lgetxattr: cFunction('lgetxattr', 'int64_t', PTR, PTR, OUT, 'size_t'),
@@ -311,6 +312,21 @@ export function mknod(path: PathLike, mode: number, major: number, minor: number
 export function link(existing: PathLike, path: PathLike): void {
   const [from, to] = [cstring(existing, 'linkat'), cstring(path, 'linkat')]
   check(native.linkat(AT_FDCWD, from, AT_FDCWD, to, 0), 'linkat', path)
+}
+
+const AT_SYMLINK_NOFOLLOW = 0x100
+const NS_PER_SECOND = 1_000_000_000n
+
+/** Sets both times to `ns` nanoseconds since 1970, which may be before it; of a symlink its own. */
+export function setTimes(path: PathLike, ns: bigint): void {
+  const nanoseconds = ((ns % NS_PER_SECOND) + NS_PER_SECOND) % NS_PER_SECOND
+  const times = Buffer.alloc(32)
+  for (const at of [0, 16]) {
+    times.writeBigInt64LE((ns - nanoseconds) / NS_PER_SECOND, at)
+    times.writeBigInt64LE(nanoseconds, at + 8)
+  }
+  const call = 'utimensat'
+  check(native.utimensat(AT_FDCWD, cstring(path, call), times, AT_SYMLINK_NOFOLLOW), call, path)
 }
 
 export function lsetxattr(path: PathLike, name: string, value: Buffer): void {

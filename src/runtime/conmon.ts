@@ -89,7 +89,8 @@ export class Conmon {
     this.#removeLink(request.id)
     const child = start(this.#options.conmonPath, {
       args: this.#arguments(request),
-      env: { ...this.#options.env, _OCI_SYNCPIPE: '3', _OCI_STARTPIPE: '4' },
+      // In the C locale it takes no argument that is not ASCII.
+      env: { LC_ALL: 'C.UTF-8', ...this.#options.env, _OCI_SYNCPIPE: '3', _OCI_STARTPIPE: '4' },
       cwd: paths.bundle,
       fds: ['null', 'null', 'pipe-read', 'socket', 'socket'],
     })

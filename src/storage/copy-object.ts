@@ -1,6 +1,6 @@
-import { chmodSync, constants, lchownSync, lutimesSync, readlinkSync, type Stats, symlinkSync } from 'node:fs'
+import { chmodSync, constants, lchownSync, lstatSync, readlinkSync, symlinkSync } from 'node:fs'
 import { copyFile } from 'node:fs/promises'
-import { lgetxattr, llistxattr, lsetxattr, mknod } from '../os/syscalls.ts'
+import { lgetxattr, llistxattr, lsetxattr, mknod, setTimes } from '../os/syscalls.ts'
 import type { StackedObject } from './layer-stack.ts'
 import { isReservedXattr } from './overlay-marks.ts'
 
@@ -27,13 +27,7 @@ export function copyMetadata(source: StackedObject, target: Buffer): void {
     if (value !== undefined) lsetxattr(target, name, value)
   }
   if (!stat.isSymbolicLink()) chmodSync(target, stat.mode & 0o7777)
-  setModified(target, stat)
-}
-
-/** Sets both times to the time of modification. */
-export function setModified(path: Buffer, stat: Stats): void {
-  const seconds = Math.max(0, stat.mtimeMs / 1000) // Node takes negative times for the present
-  lutimesSync(path, seconds, seconds)
+  setTimes(target, lstatSync(path, { bigint: true }).mtimeNs)
 }
 
 /** dev_t as glibc spreads it: 12 and 20 bits, the lower 8 of each where they always were. */

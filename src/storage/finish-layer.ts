@@ -1,9 +1,9 @@
-import { mkdirSync, rmSync } from 'node:fs'
+import { lstatSync, mkdirSync, rmSync } from 'node:fs'
 import { setImmediate } from 'node:timers/promises'
 import { effect } from '../base/effects.ts'
 import { BerthError, messageOf } from '../base/errors.ts'
-import { link } from '../os/syscalls.ts'
-import { copyMetadata, copyObject, setModified } from './copy-object.ts'
+import { link, setTimes } from '../os/syscalls.ts'
+import { copyMetadata, copyObject } from './copy-object.ts'
 import { LayerStack, type StackedObject } from './layer-stack.ts'
 import { isWhiteout } from './overlay-marks.ts'
 import type { UnpackedLayer } from './snapshots.ts'
@@ -155,6 +155,7 @@ async function inDirectory(
 ): Promise<void> {
   const slash = path.lastIndexOf('/')
   const parent = ownDirectory(staging, path.slice(0, Math.max(0, slash)))
+  const { mtimeNs } = lstatSync(parent.path, { bigint: true })
   await make(Buffer.concat([parent.path, Buffer.from(`/${path.slice(slash + 1)}`, 'latin1')]))
-  setModified(parent.path, parent.stat)
+  setTimes(parent.path, mtimeNs)
 }

@@ -26,8 +26,10 @@ export type TarEntry = {
   readonly mode: number
   readonly uid: number
   readonly gid: number
-  /** Seconds since 1970, with a fraction. */
+  /** Seconds since 1970, with a fraction, as near as a number comes. */
   readonly mtime: number
+  /** The same in nanoseconds, exactly. */
+  readonly mtimeNs: bigint
   readonly major: number
   readonly minor: number
   readonly xattrs: ReadonlyMap<string, Buffer>
@@ -227,6 +229,7 @@ function describe(
     throw malformed(`link target of ${linkName.length} bytes, at most ${MAX_NAME}: ${shown(name)}`)
   }
   const type = typeOf(header.typeflag, name)
+  const mtimeNs = record('mtime', paxTime) ?? BigInt(header.mtime) * 1_000_000_000n
   return {
     type,
     name,
@@ -236,7 +239,8 @@ function describe(
     mode: header.mode,
     uid: record('uid', paxInteger) ?? header.uid,
     gid: record('gid', paxInteger) ?? header.gid,
-    mtime: record('mtime', paxTime) ?? header.mtime,
+    mtime: Number(mtimeNs / 1_000_000_000n) + Number(mtimeNs % 1_000_000_000n) / 1e9,
+    mtimeNs,
     major: header.major,
     minor: header.minor,
     xattrs: xattrsOf(pax, name),

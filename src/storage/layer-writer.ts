@@ -4,16 +4,14 @@ import {
   constants,
   fchmodSync,
   fchownSync,
-  futimesSync,
   lchownSync,
-  lutimesSync,
   openSync,
   symlinkSync,
   writeSync,
 } from 'node:fs'
 import { crc32 } from 'node:zlib'
 import { BerthError, errnoOf, messageOf } from '../base/errors.ts'
-import { link, lsetxattr, mknod } from '../os/syscalls.ts'
+import { link, lsetxattr, mknod, setTimes } from '../os/syscalls.ts'
 import { checkPath, parseEntryPath, splitPath } from './entry-path.ts'
 import type { RecordWriter } from './layer-record.ts'
 import type { TarEntry, TarSink } from './layer-tar.ts'
@@ -55,7 +53,7 @@ export class LayerWriter implements TarSink {
   readonly #options: WriterOptions
   readonly #record: RecordWriter
   /** What a later entry in the directory would change again. */
-  readonly #directoryTimes = new Map<string, number>()
+  readonly #directoryTimes = new Map<string, bigint>()
   readonly #deferredLinks = new Map<string, string>()
   #file: { readonly fd: number; readonly path: string; readonly entry: TarEntry } | undefined
   #current: TarEntry | undefined
@@ -186,7 +184,7 @@ export class LayerWriter implements TarSink {
     lchownSync(at, entry.uid, entry.gid)
     this.#setXattrs(at, entry)
     if (entry.type !== 'symlink') chmodSync(at, entry.mode)
-    setTimes(at, entry.mtime)
+    setTimes(at, entry.mtimeNs)
   }
 
   #makeDirectory(path: string, entry: TarEntry): void {
@@ -203,7 +201,7 @@ export class LayerWriter implements TarSink {
     this.#setXattrs(at, entry)
     chmodSync(at, entry.mode)
     tree.countName(path)
-    this.#directoryTimes.set(path, entry.mtime)
+    this.#directoryTimes.set(path, entry.mtimeNs)
   }
 
   /** The linked object was described by its own entry, so the link's metadata says nothing new. */
@@ -240,10 +238,10 @@ export class LayerWriter implements TarSink {
       fchownSync(fd, entry.uid, entry.gid)
       this.#setXattrs(this.#tree.at(file.path), entry)
       fchmodSync(fd, entry.mode)
-      futimesSync(fd, secondsOf(entry.mtime), secondsOf(entry.mtime))
     } finally {
       closeSync(fd)
     }
+    setTimes(this.#tree.at(file.path), entry.mtimeNs)
   }
 
   #setXattrs(at: Buffer, entry: TarEntry): void {
@@ -283,15 +281,6 @@ function makeNode(at: Buffer, entry: TarEntry): void {
     throw malformed(`device ${entry.major}:${entry.minor} is out of range`)
   }
   mknod(at, (entry.type === 'char' ? S_IFCHR : S_IFBLK) | 0o600, entry.major, entry.minor)
-}
-
-function setTimes(path: Buffer, mtime: number): void {
-  lutimesSync(path, secondsOf(mtime), secondsOf(mtime))
-}
-
-/** Node takes negative times for the present. */
-function secondsOf(mtime: number): number {
-  return Math.max(0, mtime)
 }
 
 function codeOf(error: unknown): 'exhausted' | 'invalid' | 'internal' {

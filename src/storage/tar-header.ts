@@ -110,13 +110,13 @@ export function paxInteger(key: string, value: Buffer): number {
   return number
 }
 
-/** Seconds with an optional fraction. */
-export function paxTime(key: string, value: Buffer): number {
-  const written = value.toString('latin1')
-  if (!/^-?\d{1,15}(\.\d{0,32})?$/.test(written)) {
-    throw malformed(`pax ${key}: expected seconds, got ${shown(value)}`)
-  }
-  return Number(written)
+/** Nanoseconds of a time that is written as seconds with an optional fraction, what is finer cut off. */
+export function paxTime(key: string, value: Buffer): bigint {
+  const parts = /^(-?)(\d{1,15})(?:\.(\d{0,32}))?$/.exec(value.toString('latin1'))
+  if (parts === null) throw malformed(`pax ${key}: expected seconds, got ${shown(value)}`)
+  const [, sign, seconds, fraction = ''] = parts
+  const ns = BigInt(`${seconds}${fraction.slice(0, 9).padEnd(9, '0')}`)
+  return sign === '-' ? -ns : ns
 }
 
 /** @throws BerthError invalid: a name cannot contain a NUL byte */

@@ -49,7 +49,10 @@ test('exit codes: the command’s own, 128 and the signal', async () => {
 test('a command that is not there fails CreateContainer, which leaves nothing', async () => {
   const pod = await kubelet().runPod()
   const config = kubelet().containerConfig(pod, '', { command: ['/no/such/program'] })
-  await assert.rejects(kubelet().createAs(pod, config), failure('internal', /\/no\/such\/program/))
+  await assert.rejects(
+    kubelet().createAs(pod, config),
+    failure('invalid', /^config\.command: .*\/no\/such\/program/),
+  )
   const { containers } = await kubelet().daemon.client.runtime('ListContainers', {})
   assert.deepEqual(containers, [])
   const id = await kubelet().createAs(pod, { ...config, command: ['true'] })
@@ -271,7 +274,7 @@ test('exec: output, exit code, user, and what cannot be', async () => {
     cmd: ['/no/such'],
     timeout: 5,
   })
-  await assert.rejects(missing, failure('internal', /\/no\/such/))
+  await assert.rejects(missing, failure('invalid', /^cmd: .*\/no\/such/))
   await kubelet().stop(id)
   await assert.rejects(kubelet().exec(id, 'true'), failure('precondition', /not running|exited/))
 })

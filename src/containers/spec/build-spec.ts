@@ -4,7 +4,7 @@ import { buildDeviceRules, buildDevices } from './devices.ts'
 import { buildMounts, rootfsPropagation } from './mounts.ts'
 import { buildNamespaces } from './namespaces.ts'
 import { buildProcess } from './process.ts'
-import { toOciResources } from './resources.ts'
+import { checkResources, toOciResources } from './resources.ts'
 import { buildSeccomp } from './seccomp.ts'
 import { pathProtection, selinuxLabels } from './security.ts'
 import type { SpecInput } from './spec.ts'
@@ -19,6 +19,7 @@ export function buildSpec(input: SpecInput): OciSpec {
   const propagation = rootfsPropagation(input)
   const selinux = selinuxLabels(input)
   const { config, host, defaults } = input
+  if (config.resources !== undefined) checkResources('config.linux.resources', config.resources, host)
   const limits = config.resources === undefined ? {} : toOciResources(config.resources, host)
   return {
     ociVersion: '1.0.2',

@@ -20,7 +20,7 @@ export type CapabilityInput = {
  * @throws BerthError invalid for a name that no kernel knows
  */
 export function buildCapabilities(input: CapabilityInput): OciCapabilities {
-  const field = 'security_context.capabilities'
+  const field = 'config.linux.security_context.capabilities'
   const add = parseNames(`${field}.add_capabilities`, input.requested.add)
   const drop = parseNames(`${field}.drop_capabilities`, input.requested.drop)
   const ambient = parseNames(`${field}.add_ambient_capabilities`, input.requested.addAmbient)

@@ -117,7 +117,10 @@ function mayRaise(host: HostFacts): boolean {
 
 function clampOomScore(wanted: number, host: HostFacts, notice: (message: string) => void): number {
   if (!Number.isInteger(wanted) || wanted < -1000 || wanted > 1000) {
-    throw invalid('resources.oom_score_adj', `expected an integer from -1000 to 1000, got ${wanted}`)
+    throw invalid(
+      'config.linux.resources.oom_score_adj',
+      `expected an integer from -1000 to 1000, got ${wanted}`,
+    )
   }
   if (wanted >= host.oomScoreAdj || mayRaise(host)) return wanted
   notice(`oom_score_adj ${wanted} is below berth's own ${host.oomScoreAdj}, and it lacks CAP_SYS_RESOURCE`)

@@ -2,13 +2,13 @@ import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { someResources } from '../../../test/support/spec-input.ts'
 import type { LinuxResources } from '../../model/security.ts'
-import { mergeResources, toOciResources } from './resources.ts'
+import { checkResources, mergeResources, toOciResources } from './resources.ts'
 
 const v2 = { cgroupVersion: 2, swapAccounting: true, hugetlb: true } as const
 const v1 = { cgroupVersion: 1, swapAccounting: false, hugetlb: false } as const
 
 function refused(set: Partial<LinuxResources>, message: RegExp, host: typeof v1 | typeof v2 = v2): void {
-  assert.throws(() => toOciResources(someResources(set), host), { code: 'invalid', message })
+  assert.throws(() => checkResources('linux', someResources(set), host), { code: 'invalid', message })
 }
 
 test('what is unset is left out', () => {
@@ -38,7 +38,7 @@ test('hugepages only with their controller, unified only on v2', () => {
   assert.deepEqual(toOciResources(someResources({ hugepageLimits }), v1), {})
   const unified = { 'memory.oom.group': '1' }
   assert.deepEqual(toOciResources(someResources({ unified }), v2), { unified })
-  refused({ unified }, /resources\.unified: needs cgroup v2/, v1)
+  refused({ unified }, /^linux\.unified: needs cgroup v2/, v1)
 })
 
 test('what the kernel would refuse is refused by field', () => {
@@ -50,6 +50,7 @@ test('what the kernel would refuse is refused by field', () => {
   refused({ memoryLimit: -5 }, /memory_limit_in_bytes/)
   refused({ memoryLimit: 1.5 }, /memory_limit_in_bytes/)
   refused({ memoryLimit: 100, memorySwapLimit: 50 }, /memory_swap_limit_in_bytes.*memory and swap/)
+  refused({ memorySwapLimit: 50 }, /memory_swap_limit_in_bytes.*memory_limit_in_bytes/)
   refused({ cpusetCpus: '0;rm' }, /cpuset_cpus/)
   refused({ cpusetMems: '0-' }, /cpuset_mems/)
   refused({ hugepageLimits: [{ pageSize: '../2MB', limit: 1 }] }, /page_size/)

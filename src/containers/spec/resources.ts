@@ -15,11 +15,9 @@ type CgroupFacts = Pick<HostFacts, 'cgroupVersion' | 'swapAccounting' | 'hugetlb
 
 /**
  * The OCI form of CRI resources: for the spec, and alone for an update. What is 0 or empty is left out, so the
- * kernel's value stays.
- * @throws BerthError invalid, naming the field, for values the kernel would refuse
+ * kernel's value stays. They were checked before.
  */
 export function toOciResources(resources: LinuxResources, host: CgroupFacts): OciResources {
-  checkResources(resources, host)
   const result: OciResources = {}
   const cpu = cpuOf(resources)
   if (Object.keys(cpu).length > 0) result.cpu = cpu
@@ -77,9 +75,13 @@ function asLimit(bytes: number): number {
   return bytes >= Number.MAX_SAFE_INTEGER ? -1 : bytes
 }
 
-function checkResources(resources: LinuxResources, host: CgroupFacts): void {
+/**
+ * @param field where the request has them
+ * @throws BerthError invalid, naming the field, for values the kernel would refuse
+ */
+export function checkResources(field: string, resources: LinuxResources, host: CgroupFacts): void {
   const check = (ok: boolean, name: string, expected: string, value: unknown) => {
-    if (!ok) throw invalid(`resources.${name}`, `expected ${expected}, got ${JSON.stringify(value)}`)
+    if (!ok) throw invalid(`${field}.${name}`, `expected ${expected}, got ${JSON.stringify(value)}`)
   }
   const { cpuShares, cpuQuota, cpuPeriod, memoryLimit, memorySwapLimit, hugepageLimits, unified } = resources
   check(isCount(cpuShares), 'cpu_shares', 'a number, 0 for unset', cpuShares)
@@ -108,16 +110,22 @@ function checkResources(resources: LinuxResources, host: CgroupFacts): void {
     memorySwapLimit,
   )
   check(
+    memorySwapLimit <= 0 || memorySwapLimit === Number.MAX_SAFE_INTEGER || memoryLimit > 0,
+    'memory_swap_limit_in_bytes',
+    'none without memory_limit_in_bytes: it counts memory and swap together',
+    memorySwapLimit,
+  )
+  check(
     memorySwapLimit <= 0 || memorySwapLimit >= asLimit(memoryLimit),
     'memory_swap_limit_in_bytes',
     `at least the memory limit ${memoryLimit}: it counts memory and swap together`,
     memorySwapLimit,
   )
   for (const name of ['cpusetCpus', 'cpusetMems'] as const) {
-    const field = name === 'cpusetCpus' ? 'cpuset_cpus' : 'cpuset_mems'
+    const member = name === 'cpusetCpus' ? 'cpuset_cpus' : 'cpuset_mems'
     check(
       /^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$/.test(resources[name]),
-      field,
+      member,
       'a list like "0-3,7"',
       resources[name],
     )
@@ -132,21 +140,21 @@ function checkResources(resources: LinuxResources, host: CgroupFacts): void {
     check(/^[0-9]+[KMG]B$/.test(pageSize), 'hugepage_limits.page_size', 'a size like "2MB"', pageSize)
     check(isCount(limit), 'hugepage_limits.limit', 'bytes', limit)
   }
-  checkUnified(unified, host)
+  checkUnified(`${field}.unified`, unified, host)
 }
 
 /** Keys become file names in the container's cgroup, values are written into them. */
-function checkUnified(unified: Readonly<Record<string, string>>, host: CgroupFacts): void {
+function checkUnified(field: string, unified: Readonly<Record<string, string>>, host: CgroupFacts): void {
   const entries = Object.entries(unified)
   if (entries.length === 0) return
-  if (host.cgroupVersion === 1) throw invalid('resources.unified', 'needs cgroup v2; this node has v1')
-  if (entries.length > MAX_ENTRIES) throw invalid('resources.unified', `at most ${MAX_ENTRIES} entries`)
+  if (host.cgroupVersion === 1) throw invalid(field, 'needs cgroup v2; this node has v1')
+  if (entries.length > MAX_ENTRIES) throw invalid(field, `at most ${MAX_ENTRIES} entries`)
   for (const [key, value] of entries) {
     if (!/^[a-z0-9_]+(\.[A-Za-z0-9_]+)+$/.test(key) || key.startsWith('cgroup.')) {
-      throw invalid('resources.unified', `expected the file name of a controller, got ${JSON.stringify(key)}`)
+      throw invalid(field, `expected the file name of a controller, got ${JSON.stringify(key)}`)
     }
     if (value.length > 4096 || /[\x00-\x09\x0b-\x1f\x7f]/.test(value)) {
-      throw invalid(`resources.unified[${key}]`, 'expected at most 4096 printable characters')
+      throw invalid(`${field}[${key}]`, 'expected at most 4096 printable characters')
     }
   }
 }

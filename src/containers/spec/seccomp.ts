@@ -31,10 +31,15 @@ export function buildSeccomp(input: SpecInput, capabilities: readonly string[]):
     return undefined
   }
   if (!host.seccomp || !input.features.seccomp) {
-    throw precondition(`security_context.seccomp: ${JSON.stringify(profile.path)}: this node has no seccomp`)
+    throw precondition(
+      `config.linux.security_context.seccomp: ${JSON.stringify(profile.path)}: this node has no seccomp`,
+    )
   }
   if (input.localhostSeccomp === undefined) {
-    throw invalid('security_context.seccomp.localhost_ref', `${JSON.stringify(profile.path)} was not read`)
+    throw invalid(
+      'config.linux.security_context.seccomp.localhost_ref',
+      `${JSON.stringify(profile.path)} was not read`,
+    )
   }
   return compileSeccomp(input.localhostSeccomp, target)
 }
@@ -52,7 +57,7 @@ export function localhostSeccompPath(profile: SeccompProfile | undefined): strin
     return file
   }
   throw invalid(
-    'security_context.seccomp.localhost_ref',
+    'config.linux.security_context.seccomp.localhost_ref',
     `expected an absolute, clean path, got ${JSON.stringify(file)}`,
   )
 }

@@ -14,7 +14,7 @@ export function pathProtection({ config }: SpecInput): Pick<OciLinux, 'maskedPat
 export function apparmorProfile({ config, host, defaults }: SpecInput): string | undefined {
   const { privileged, apparmor } = config.security
   if (apparmor?.kind === 'localhost' && !privileged) {
-    const field = 'security_context.apparmor'
+    const field = 'config.linux.security_context.apparmor'
     if (!host.apparmor) {
       throw precondition(`${field}: profile ${JSON.stringify(apparmor.name)}: this kernel has no AppArmor`)
     }
@@ -51,7 +51,7 @@ function checkSelinux(options: SelinuxOptions): void {
     const legal = part === 'level' ? /^[A-Za-z0-9_:,.-]*$/ : /^[A-Za-z0-9_.-]*$/
     if (!legal.test(options[part])) {
       throw invalid(
-        `security_context.selinux_options.${part}`,
+        `config.linux.security_context.selinux_options.${part}`,
         `illegal characters in ${JSON.stringify(options[part])}`,
       )
     }

@@ -36,8 +36,9 @@ type PasswdEntry = {
 export function resolveUser(request: UserRequest, imageUser: string, files: UserFiles): ProcessUser {
   const { uid, entry, imageGroup } = primaryUser(request, imageUser, files)
   const gid = request.runAsGroup ?? groupOf(imageGroup, files.group) ?? entry?.gid ?? 0
-  checkId('security_context.run_as_group', gid)
-  for (const group of request.supplementalGroups) checkId('security_context.supplemental_groups', group)
+  checkId('config.linux.security_context.run_as_group', gid)
+  for (const group of request.supplementalGroups)
+    checkId('config.linux.security_context.supplemental_groups', group)
   // The primary group belongs in the list: without it a directory that denies the group lets its members in.
   const groups = new Set([gid, ...request.supplementalGroups])
   if (request.supplementalGroupsPolicy === 'merge' && entry !== undefined) {
@@ -61,23 +62,23 @@ type Primary = {
 function primaryUser(request: UserRequest, imageUser: string, files: UserFiles): Primary {
   const { runAsUser, runAsUsername } = request
   if (runAsUser !== undefined && runAsUsername !== '') {
-    throw invalid('security_context', 'run_as_user and run_as_username exclude each other')
+    throw invalid('config.linux.security_context', 'run_as_user and run_as_username exclude each other')
   }
   if (request.runAsGroup !== undefined && runAsUser === undefined && runAsUsername === '') {
-    throw invalid('security_context.run_as_group', 'needs run_as_user or run_as_username')
+    throw invalid('config.linux.security_context.run_as_group', 'needs run_as_user or run_as_username')
   }
   if (runAsUser !== undefined) {
-    checkId('security_context.run_as_user', runAsUser)
+    checkId('config.linux.security_context.run_as_user', runAsUser)
     return { uid: runAsUser, entry: findUser(files.passwd, runAsUser), imageGroup: undefined }
   }
   if (runAsUsername !== '') {
     if (isNumber(runAsUsername)) {
       throw invalid(
-        'security_context.run_as_username',
+        'config.linux.security_context.run_as_username',
         `a number is no name; use run_as_user ${runAsUsername}`,
       )
     }
-    const entry = requireUser('security_context.run_as_username', files.passwd, runAsUsername)
+    const entry = requireUser('config.linux.security_context.run_as_username', files.passwd, runAsUsername)
     return { uid: entry.uid, entry, imageGroup: undefined }
   }
   const colon = imageUser.indexOf(':')

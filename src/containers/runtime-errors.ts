@@ -1,0 +1,38 @@
+import { BerthError, isCode, messageOf } from '../base/errors.ts'
+
+/** In runc's and crun's words: a command that is not there, is no program, or may not be run by this user. */
+const COMMAND =
+  /exec: "|executable file|exec format error|: (?:stat|fork\/exec) \/|argument list too long|file name too long/
+
+/** A value for a cgroup's file that the kernel does not take. */
+const LIMIT = /failed to write .*(?:invalid argument|out of range|permission denied)/
+
+/** What else of a request only the kernel can tell to be wrong, with the field that asked for it. */
+const FIELDS: ReadonlyArray<readonly [RegExp, string]> = [
+  [/chdir to cwd|mkdir cwd|setting up cwd/, 'config.working_dir'],
+  [/memory limit too low/, 'config.linux.resources.memory_limit_in_bytes'],
+  [LIMIT, 'config.linux.resources'],
+  [/creating device nodes/, 'config.devices'],
+  [/error mounting .*(?:not a directory|is a directory|file exists|too long)/, 'config.mounts'],
+]
+
+/** A container that could not be created, told by the request's field where that is at fault and not the node. */
+export function createFailure(error: unknown): unknown {
+  if (!isCode(error, 'internal')) return error
+  const words = messageOf(error)
+  const field = FIELDS.find(([pattern]) => pattern.test(words))?.[1]
+  if (field !== undefined) return new BerthError('invalid', `${field}: ${words}`, error)
+  return execFailure('config.command', error)
+}
+
+/** The same of a command in a container that runs. */
+export function execFailure(field: string, error: unknown): unknown {
+  if (!isCode(error, 'internal') || !COMMAND.test(messageOf(error))) return error
+  return new BerthError('invalid', `${field}: ${messageOf(error)}`, error)
+}
+
+/** The same of new limits. */
+export function updateFailure(error: unknown): unknown {
+  const isRefused = isCode(error, 'internal') && LIMIT.test(messageOf(error))
+  return isRefused ? new BerthError('invalid', `linux: ${messageOf(error)}`, error) : error
+}
