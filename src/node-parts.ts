@@ -46,6 +46,9 @@ const AUTH_FILES = [
 
 const SYSTEM_POLICY = '/etc/containers/policy.json'
 
+/** Bytes: a layer of zeros up to this is no danger to a node that runs containers. */
+const RATIO_FLOOR = 4 * 2 ** 30
+
 const PLUGIN_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 
 /** Private whatever the umask and whoever made them: images hold setuid programs (CVE-2021-41103). */
@@ -150,6 +153,8 @@ export function openImages(
       maxEntries: image.unpackMaxEntries,
       maxDepth: image.unpackMaxDepth,
       maxBytes: image.unpackMaxSize,
+      maxRatio: image.unpackMaxRatio,
+      ratioFloor: RATIO_FLOOR,
     },
     maxParallelDownloads: image.maxParallelDownloads,
     maxNodeDownloads: image.maxNodeDownloads,

@@ -365,6 +365,12 @@ const KEYS = {
       flag: 'unpack-max-size',
       own: true,
     }),
+    unpack_max_ratio: key(
+      integer(0, 1_000_000),
+      500,
+      'Most bytes that a layer of more than 4 GiB may have for each byte of its download. 0: no limit.',
+      { flag: 'unpack-max-ratio', own: true },
+    ),
   },
   network: {
     cni_default_network: key(

@@ -28,7 +28,12 @@ export async function execSync(
 ): Promise<ExecResult> {
   const container = requireRunning(context, idOrPrefix)
   const timeoutMs = Math.min(timeoutSeconds * 1000, LONGEST_TIMER)
-  const request = { ...commandIn(context, container, command, false), timeoutMs, maxOutput: MAX_OUTPUT, signal }
+  const request = {
+    ...commandIn(context, container, command, false),
+    timeoutMs,
+    maxOutput: MAX_OUTPUT,
+    signal,
+  }
   try {
     return await context.timeline.step(
       stepOf(container, 'ExecSync'),

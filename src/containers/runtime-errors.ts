@@ -1,8 +1,7 @@
 import { BerthError, isCode, messageOf } from '../base/errors.ts'
 
 /** In runc's and crun's words: a command that is not there, is no program, or may not be run by this user. */
-const COMMAND =
-  /exec: "|executable file|exec format error|: (?:stat|fork\/exec) \/|argument list too long|file name too long/
+const COMMAND = /exec: "|executable file|exec format error|: (?:stat|fork\/exec) \/|argument list too long/
 
 /** A value for a cgroup's file that the kernel does not take. */
 const LIMIT = /failed to write .*(?:invalid argument|out of range|permission denied)/

@@ -104,7 +104,7 @@ export class ExpectedTree {
       mode: entry.mode,
       uid: entry.uid,
       gid: entry.gid,
-      mtime: Math.max(0, entry.mtime),
+      mtime: entry.mtime,
       size: entry.size,
       linkName: entry.type === 'symlink' ? entry.linkName : '',
       device: entry.type === 'char' || entry.type === 'block' ? [entry.major, entry.minor] : [0, 0],

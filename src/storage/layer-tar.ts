@@ -48,6 +48,9 @@ const MAX_EXTENDED = 1024 * 1024
 const MAX_NAME = 4096
 const MAX_XATTR = 64 * 1024
 
+/** 1901: file systems keep no earlier time, and would make this of it. */
+const OLDEST = -(2n ** 31n) * 1_000_000_000n
+
 const XATTR_KEY = 'SCHILY.xattr.'
 
 const TYPES: Readonly<Record<string, TarEntryType>> = {
@@ -229,7 +232,8 @@ function describe(
     throw malformed(`link target of ${linkName.length} bytes, at most ${MAX_NAME}: ${shown(name)}`)
   }
   const type = typeOf(header.typeflag, name)
-  const mtimeNs = record('mtime', paxTime) ?? BigInt(header.mtime) * 1_000_000_000n
+  const time = record('mtime', paxTime) ?? BigInt(header.mtime) * 1_000_000_000n
+  const mtimeNs = time < OLDEST ? OLDEST : time
   return {
     type,
     name,

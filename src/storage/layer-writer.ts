@@ -94,8 +94,10 @@ export class LayerWriter implements TarSink {
     for (const [path, mtime] of this.#directoryTimes) {
       if (isPlainDirectory(path)) setTimes(this.#tree.at(path), mtime)
     }
-    // The directory of a link may have been replaced after it.
-    const links = [...this.#deferredLinks].filter(([path]) => isPlainDirectory(parentOf(path)))
+    // A link may have been replaced after it, by a directory that an entry implied; so may its directory.
+    const links = [...this.#deferredLinks].filter(
+      ([path]) => isPlainDirectory(parentOf(path)) && this.#tree.stat(path) === undefined,
+    )
     return {
       size: this.#tree.size,
       inodes: this.#tree.inodes,

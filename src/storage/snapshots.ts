@@ -38,6 +38,9 @@ export type UnpackLimits = {
   readonly maxDepth: number
   /** Bytes of one layer's uncompressed tar. */
   readonly maxBytes: number
+  /** The same for each byte of the blob so far; 0 is no limit. What is below the floor may be anything. */
+  readonly maxRatio: number
+  readonly ratioFloor: number
 }
 
 /** Whose files a container's root holds when the container is in a user namespace. */

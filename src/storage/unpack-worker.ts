@@ -90,9 +90,7 @@ async function unpackInto(
     const tar = new Meter()
     await read(chunk => {
       tar.add(chunk)
-      if (tar.size > limits.maxBytes) {
-        throw new BerthError('exhausted', `the layer is larger than ${limits.maxBytes} bytes uncompressed`)
-      }
+      checkSize(tar.size, blob.size, limits)
       reader.push(chunk)
     })
     reader.end()
@@ -103,6 +101,18 @@ async function unpackInto(
   } finally {
     fchdir(root)
     chroot('.')
+  }
+}
+
+/** Held while reading, so that a small blob cannot fill the disk. */
+function checkSize(size: number, blobSize: number, { maxBytes, maxRatio, ratioFloor }: UnpackLimits): void {
+  if (size > maxBytes)
+    throw new BerthError('exhausted', `the layer is larger than ${maxBytes} bytes uncompressed`)
+  if (maxRatio > 0 && size > ratioFloor && size > blobSize * maxRatio) {
+    throw new BerthError(
+      'exhausted',
+      `${blobSize} bytes of the layer become more than ${maxRatio} times as many, as a decompression bomb would (unpack_max_ratio)`,
+    )
   }
 }
 

@@ -232,7 +232,7 @@ test('limits are in force, can be changed, and are shown as they are', async () 
       container_id: id,
       linux: { cpuset_cpus: '4000' },
     }),
-    failure('internal', /update/),
+    failure('invalid', /^linux: .*cpuset/),
   )
   assert.equal(
     (await kubelet().status(id)).resources?.linux?.cpuset_cpus,

@@ -186,6 +186,7 @@ test('limits of one layer', async () => {
   const implied = Array.from({ length: 60 }, (_, i): TarFixture => ({ name: `d${i}/f`, content: '' }))
   const cases: Array<readonly [RegExp, Buffer, object]> = [
     [/larger than 10000000 bytes/, bomb, { maxBytes: 10_000_000 }],
+    [/more than 500 times as many/, bomb, { maxRatio: 500, ratioFloor: 10_000_000 }],
     [/at most 64 components/, tar([{ name: deep, content: 'x' }]), {}],
     [/more than 100 entries/, tar(many), { maxEntries: 100 }],
     [/more than 100 entries/, tar(implied), { maxEntries: 100 }],
@@ -249,7 +250,7 @@ test('closing ends the workers and what they do', async () => {
   snapshots.prepare()
   const before = workers().length
   const source = stalled(gzipSync(archive).subarray(0, 1_000_000))
-  const limits = { maxEntries: 100, maxDepth: 10, maxBytes: 1e9 }
+  const limits = { maxEntries: 100, maxDepth: 10, maxBytes: 1e9, maxRatio: 0, ratioFloor: 0 }
   const unpacking = snapshots.unpack(
     source,
     snapshots.stagingPath('closed'),
@@ -280,7 +281,7 @@ test('the workers of a killed daemon end, and its successor clears up', async ()
 const snapshots = createSnapshots({ root: ${JSON.stringify(store.root)}, workers: 1, gzipProgram: '/usr/bin/igzip', log: console })
 const source = new Readable({ read: () => undefined })
 source.push(readFileSync(${JSON.stringify(store.path('half'))}))
-const limits = { maxEntries: 100, maxDepth: 10, maxBytes: 1e9 }
+const limits = { maxEntries: 100, maxDepth: 10, maxBytes: 1e9, maxRatio: 0, ratioFloor: 0 }
 await snapshots.unpack(source, snapshots.stagingPath('orphan'), limits, new AbortController().signal)
 `,
   )

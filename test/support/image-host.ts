@@ -49,7 +49,7 @@ export class ImageHost {
         policies: new Policies({ file: '/nonexistent', isOptional: true, directory: '' }),
         snapshots,
         log: silent,
-        limits: { maxEntries: 100_000, maxDepth: 100, maxBytes: 2 ** 31 },
+        limits: { maxEntries: 100_000, maxDepth: 100, maxBytes: 2 ** 31, maxRatio: 0, ratioFloor: 0 },
         maxParallelDownloads: 4,
         maxNodeDownloads: 8,
         pinnedImages: [],

@@ -12,7 +12,13 @@ import type { Snapshots, UnpackedLayer, UnpackLimits } from '../../src/storage/s
 import { type Compression, layerOf } from './layers.ts'
 import type { TarFixture } from './tar.ts'
 
-const LIMITS: UnpackLimits = { maxEntries: 10_000, maxDepth: 64, maxBytes: 64 * 1024 * 1024 }
+const LIMITS: UnpackLimits = {
+  maxEntries: 10_000,
+  maxDepth: 64,
+  maxBytes: 64 * 1024 * 1024,
+  maxRatio: 0,
+  ratioFloor: 0,
+}
 
 export async function until(holds: () => boolean, what: string): Promise<void> {
   const deadline = Date.now() + 20_000

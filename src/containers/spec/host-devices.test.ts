@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, symlinkSync } from 'node:fs'
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -42,4 +42,17 @@ test('what is no device is refused by field', () => {
   refuse('/etc/passwd', 'rwm', /is no device/)
   refuse('/proc/self', 'rwm', /is no device/)
   refuse('/dev/null', 'rwx', /permissions/)
+})
+
+test('a directory of other things is not searched to its end', t => {
+  const directory = mkdtempSync(join(tmpdir(), 'berth-devices-'))
+  t.after(() => rmSync(directory, { recursive: true }))
+  for (let i = 0; i <= 10_000; i++) writeFileSync(join(directory, `${i}`), '')
+  assert.throws(
+    () => resolveDevice({ hostPath: directory, containerPath: '', permissions: '' }, 'config.devices[0]'),
+    {
+      code: 'invalid',
+      message: /^config\.devices\[0\]\.host_path: .* has more than 10000 entries/,
+    },
+  )
 })

@@ -1,4 +1,4 @@
-import { lstatSync, readdirSync, realpathSync, type Stats, statSync } from 'node:fs'
+import { type Dirent, lstatSync, readdirSync, realpathSync, type Stats, statSync } from 'node:fs'
 import path from 'node:path'
 import { errnoOf, invalid } from '../../base/errors.ts'
 import type { Device } from '../../model/container.ts'
@@ -18,9 +18,12 @@ const OWN_FILES = new Set(['console'])
 const MAX_DEPTH = 8
 const MAX_DEVICES = 16_384
 
+/** What is looked at below a requested directory: `/` would hold up everything else for a minute. */
+const MAX_ENTRIES = 10_000
+
 /** Every device node of the host, for privileged containers. Symlinks are not followed. */
 export function listHostDevices(root = '/dev'): HostDevice[] {
-  return [...walk(root, root, 'rwm', 0)].slice(0, MAX_DEVICES)
+  return [...walk(root, root, 'rwm', 0, { left: Number.POSITIVE_INFINITY })].slice(0, MAX_DEVICES)
 }
 
 /**
@@ -36,7 +39,14 @@ export function resolveDevice(device: Device, field: string): HostDevice[] {
   const stats = statSync(source)
   const target = device.containerPath || device.hostPath
   if (stats.isDirectory()) {
-    const nodes = [...walk(source, target, access, 0)].slice(0, MAX_DEVICES)
+    const seen = { left: MAX_ENTRIES }
+    const nodes = [...walk(source, target, access, 0, seen)].slice(0, MAX_DEVICES)
+    if (seen.left < 0) {
+      throw invalid(
+        `${field}.host_path`,
+        `${JSON.stringify(device.hostPath)} has more than ${MAX_ENTRIES} entries; expected a directory of devices`,
+      )
+    }
     if (nodes.length > 0) return nodes
   }
   const node = toDevice(target, stats, access)
@@ -53,19 +63,35 @@ function realPath(file: string, field: string): string {
   }
 }
 
-function* walk(directory: string, target: string, access: string, depth: number): Iterable<HostDevice> {
-  for (const entry of readdirSync(directory, { withFileTypes: true })) {
+function* walk(
+  directory: string,
+  target: string,
+  access: string,
+  depth: number,
+  seen: { left: number },
+): Iterable<HostDevice> {
+  for (const entry of entriesOf(directory)) {
+    if (--seen.left < 0) return
     const file = path.join(directory, entry.name)
     const to = path.join(target, entry.name)
     if (entry.isDirectory()) {
       if (depth < MAX_DEPTH && !(depth === 0 && OWN_DIRECTORIES.has(entry.name))) {
-        yield* walk(file, to, access, depth + 1)
+        yield* walk(file, to, access, depth + 1, seen)
       }
     } else if ((entry.isCharacterDevice() || entry.isBlockDevice()) && !OWN_FILES.has(entry.name)) {
       const stats = lstatSync(file, { throwIfNoEntry: false })
       const node = stats === undefined ? undefined : toDevice(to, stats, access)
       if (node !== undefined) yield node
     }
+  }
+}
+
+function entriesOf(directory: string): Dirent[] {
+  try {
+    return readdirSync(directory, { withFileTypes: true })
+  } catch (error) {
+    if (errnoOf(error) === undefined) throw error
+    return [] // it went while its siblings were looked at, or shows nothing to anybody
   }
 }
 

@@ -47,6 +47,8 @@ test('what the kernel would refuse is refused by field', () => {
   refused({ cpuPeriod: 10 }, /cpu_period/)
   refused({ cpuPeriod: 2_000_000 }, /cpu_period/)
   refused({ cpuShares: -1 }, /cpu_shares/)
+  refused({ cpuShares: 1 }, /cpu_shares/)
+  refused({ cpuShares: 262_145 }, /cpu_shares/)
   refused({ memoryLimit: -5 }, /memory_limit_in_bytes/)
   refused({ memoryLimit: 1.5 }, /memory_limit_in_bytes/)
   refused({ memoryLimit: 100, memorySwapLimit: 50 }, /memory_swap_limit_in_bytes.*memory and swap/)

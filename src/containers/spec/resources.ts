@@ -7,6 +7,9 @@ import type { HostFacts } from './spec.ts'
 const MIN_QUOTA = 1000
 const MIN_PERIOD = 1000
 const MAX_PERIOD = 1_000_000
+/** What cpu.shares takes. */
+const MIN_SHARES = 2
+const MAX_SHARES = 262_144
 
 /** Hugepage sizes are few; a longer list or map is no honest request. */
 const MAX_ENTRIES = 64
@@ -84,7 +87,12 @@ export function checkResources(field: string, resources: LinuxResources, host: C
     if (!ok) throw invalid(`${field}.${name}`, `expected ${expected}, got ${JSON.stringify(value)}`)
   }
   const { cpuShares, cpuQuota, cpuPeriod, memoryLimit, memorySwapLimit, hugepageLimits, unified } = resources
-  check(isCount(cpuShares), 'cpu_shares', 'a number, 0 for unset', cpuShares)
+  check(
+    cpuShares === 0 || (isCount(cpuShares) && cpuShares >= MIN_SHARES && cpuShares <= MAX_SHARES),
+    'cpu_shares',
+    `${MIN_SHARES} to ${MAX_SHARES} or 0 for unset`,
+    cpuShares,
+  )
   check(
     cpuQuota === 0 || cpuQuota === -1 || (Number.isInteger(cpuQuota) && cpuQuota >= MIN_QUOTA),
     'cpu_quota',

@@ -310,6 +310,22 @@ refuses(convert, [
     { ...required, log_path: 'a/../../x' },
     "config.log_path: must not contain '..'",
   ],
+  ['a colon in the log path', { ...required, log_path: 'a:b' }, "config.log_path: must not contain ':'"],
+  [
+    'a name too long for a file in the log path',
+    { ...required, log_path: 'n'.repeat(256) },
+    'config.log_path: a name in it must be at most 255 bytes',
+  ],
+  [
+    'a log path too long beside the directory',
+    { ...required, log_path: 'n/'.repeat(600) },
+    'config.log_path: must be at most 1024 bytes',
+  ],
+  [
+    'a name too long',
+    { ...required, metadata: { name: 'ä'.repeat(128) } },
+    'config.metadata.name: must be at most 255 bytes',
+  ],
   [
     'an unknown signal',
     { ...required, stop_signal: 99 as 0 },

@@ -15,8 +15,10 @@ import {
   choice,
   each,
   line,
+  logPart,
   matching,
   nonEmptyLine,
+  objectName,
   present,
   relativePath,
   textMap,
@@ -38,6 +40,9 @@ import { toSignal } from './signals.ts'
 /** `vendor/class=device` of the Container Device Interface. */
 const CDI_DEVICE = /^[A-Za-z0-9][A-Za-z0-9_.-]*\/[A-Za-z0-9][A-Za-z0-9_-]*=[A-Za-z0-9][A-Za-z0-9_.:-]*$/
 
+/** Bytes; with the pod's directory before it, it has to be a path. */
+const MAX_LOG_PATH = 1024
+
 /** @throws BerthError invalid, naming the field */
 export function toContainerConfig(field: string, config: ContainerConfig__Output | null): ContainerConfig {
   const wire = present(field, config)
@@ -58,7 +63,7 @@ export function toContainerConfig(field: string, config: ContainerConfig__Output
     ),
     labels: textMap(wire.labels),
     annotations: textMap(wire.annotations),
-    logPath: wire.log_path === '' ? '' : relativePath(`${field}.log_path`, wire.log_path),
+    logPath: toLogPath(`${field}.log_path`, wire.log_path),
     stdin: wire.stdin,
     stdinOnce: wire.stdin_once,
     tty: wire.tty,
@@ -68,9 +73,13 @@ export function toContainerConfig(field: string, config: ContainerConfig__Output
   }
 }
 
+function toLogPath(field: string, path: string): string {
+  return path === '' ? '' : logPart(field, relativePath(field, path), MAX_LOG_PATH)
+}
+
 function toMetadata(field: string, metadata: ContainerMetadata__Output | null): ContainerMetadata {
   const wire = present(field, metadata)
-  return { name: nonEmptyLine(`${field}.name`, wire.name), attempt: wire.attempt }
+  return { name: objectName(`${field}.name`, wire.name), attempt: wire.attempt }
 }
 
 function toEnv(field: string, { key, value }: KeyValue__Output): readonly [string, string] {

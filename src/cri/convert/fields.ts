@@ -60,10 +60,32 @@ export function relativePath(field: string, value: string): string {
   return cleanPath(field, value)
 }
 
+/** A part of the path of a log, clean: the monitor cuts its argument at every colon. */
+export function logPart(field: string, path: string, maxBytes: number): string {
+  if (path.includes(':')) throw invalid(field, "must not contain ':'")
+  return noLonger(field, path, maxBytes)
+}
+
+export function noLonger(field: string, value: string, maxBytes: number): string {
+  if (Buffer.byteLength(value) > maxBytes) throw invalid(field, `must be at most ${maxBytes} bytes long`)
+  return value
+}
+
+/** NAME_MAX; the names of Kubernetes' objects are no longer either. */
+const MAX_NAME = 255
+
+/** What an object is called: it becomes an argument of programs and a variable of their environment. */
+export function objectName(field: string, value: string): string {
+  return noLonger(field, nonEmptyLine(field, value), MAX_NAME)
+}
+
 function cleanPath(field: string, value: string): string {
   line(field, value)
   if (value.split('/').includes('..')) throw invalid(field, "must not contain '..'")
-  if (Buffer.byteLength(value) > MAX_PATH) throw invalid(field, `must be at most ${MAX_PATH} bytes long`)
+  noLonger(field, value, MAX_PATH)
+  if (value.split('/').some(name => Buffer.byteLength(name) > MAX_NAME)) {
+    throw invalid(field, `a name in it must be at most ${MAX_NAME} bytes long`)
+  }
   const clean = posix.normalize(value)
   return clean.length > 1 && clean.endsWith('/') ? clean.slice(0, -1) : clean
 }

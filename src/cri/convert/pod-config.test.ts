@@ -182,6 +182,21 @@ refuses(convert, [
     "config.log_directory: must not contain '..'",
   ],
   [
+    'a colon in the log directory',
+    { ...base, log_directory: '/a:b' },
+    "config.log_directory: must not contain ':'",
+  ],
+  [
+    'a log directory too long',
+    { ...base, log_directory: '/d'.repeat(1501) },
+    'config.log_directory: must be at most 3000 bytes',
+  ],
+  [
+    'a cgroup parent too long',
+    { ...base, linux: { cgroup_parent: '/d'.repeat(1501) } },
+    'config.linux.cgroup_parent: must be at most 3000 bytes',
+  ],
+  [
     'NUL in the log directory',
     { ...base, log_directory: '/a\0b' },
     'config.log_directory: must not contain control',

@@ -12,8 +12,10 @@ import {
   integer,
   ipAddress,
   line,
+  logPart,
   matching,
-  nonEmptyLine,
+  noLonger,
+  objectName,
   present,
   textMap,
   word,
@@ -37,6 +39,9 @@ const PROTOCOLS = { TCP: 'tcp', UDP: 'udp', SCTP: 'sctp' } as const
 /** HOST_NAME_MAX */
 const MAX_HOSTNAME = 64
 
+/** Bytes of a directory in which more paths are made: all of it has to be a path. */
+const MAX_DIRECTORY = 3000
+
 /** @throws BerthError invalid, naming the field */
 export function toPodConfig(
   field: string,
@@ -48,7 +53,7 @@ export function toPodConfig(
   return {
     metadata: toMetadata(`${field}.metadata`, wire.metadata),
     hostname: toHostname(`${field}.hostname`, wire.hostname),
-    logDirectory: wire.log_directory === '' ? '' : absolutePath(`${field}.log_directory`, wire.log_directory),
+    logDirectory: toLogDirectory(`${field}.log_directory`, wire.log_directory),
     ...(dns === undefined ? {} : { dns }),
     portMappings: each(`${field}.port_mappings`, wire.port_mappings, toPortMapping),
     labels: textMap(wire.labels),
@@ -60,18 +65,24 @@ export function toPodConfig(
 function toMetadata(field: string, metadata: PodSandboxMetadata__Output | null): PodMetadata {
   const wire = present(field, metadata)
   return {
-    name: nonEmptyLine(`${field}.name`, wire.name),
-    uid: nonEmptyLine(`${field}.uid`, wire.uid),
-    namespace: nonEmptyLine(`${field}.namespace`, wire.namespace),
+    name: objectName(`${field}.name`, wire.name),
+    uid: objectName(`${field}.uid`, wire.uid),
+    namespace: objectName(`${field}.namespace`, wire.namespace),
     attempt: wire.attempt,
   }
 }
 
+function toLogDirectory(field: string, path: string): string {
+  return path === '' ? '' : logPart(field, absolutePath(field, path), MAX_DIRECTORY)
+}
+
 function toHostname(field: string, hostname: string): string {
-  if (Buffer.byteLength(hostname) > MAX_HOSTNAME) {
-    throw invalid(field, `must be at most ${MAX_HOSTNAME} bytes long`)
-  }
-  return matching(field, hostname, /^[A-Za-z0-9._-]*$/, 'letters, digits, dots and hyphens')
+  return matching(
+    field,
+    noLonger(field, hostname, MAX_HOSTNAME),
+    /^[A-Za-z0-9._-]*$/,
+    'letters, digits, dots and hyphens',
+  )
 }
 
 /** undefined when nothing is given: the pod gets the node's resolv.conf. */
@@ -155,7 +166,7 @@ function toCgroupParent(field: string, parent: string, driver: CgroupDriver): st
     if (!parent.endsWith('.slice')) throw invalid(field, 'must end in .slice with the systemd cgroup driver')
     return parent.includes('/') ? absolutePath(field, parent) : line(field, parent)
   }
-  const path = absolutePath(field, parent)
+  const path = noLonger(field, absolutePath(field, parent), MAX_DIRECTORY)
   if (path.endsWith('.slice')) throw invalid(field, 'must not end in .slice with the cgroupfs cgroup driver')
   return path
 }
