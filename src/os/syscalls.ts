@@ -1,3 +1,4 @@
+// biome-ignore-all lint/style/noExcessiveLinesPerFile: one function for each system call, nothing else
 /**
  * System calls, one function each: every one checks the return value and throws a SyscallError. What opens a
  * descriptor opens it close-on-exec.
