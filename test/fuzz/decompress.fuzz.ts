@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
-import { decompress } from '../../src/storage/decompress.ts'
+import { decompress, sniff } from '../../src/storage/decompress.ts'
 import { type FuzzTarget, mutated } from './target.ts'
 
 // What the seeds expand to is far below it; a mutation that makes a bomb of one is cut off as a layer would be.
@@ -27,7 +27,7 @@ async function* pieces(input: Buffer, size: number): AsyncGenerator<Buffer> {
 async function read(input: Buffer, size: number): Promise<Buffer> {
   const chunks: Buffer[] = []
   let length = 0
-  await decompress(pieces(input, size), chunk => {
+  await decompress(await sniff(pieces(input, size)), chunk => {
     length += chunk.length
     if (length > MAX_OUTPUT) throw new Error(`more than ${MAX_OUTPUT} bytes`)
     chunks.push(Buffer.from(chunk))
