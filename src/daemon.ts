@@ -205,6 +205,7 @@ async function compose(
     images,
     snapshots,
     execKillAfterMs: config.runtime.execHangupTimeout,
+    cdiSpecDirs: config.runtime.cdiSpecDirs,
   }
   const exits = parts.add(new Exits(containerContext), opened => opened.close())
   const containerStats = new ContainerStatsReader({

@@ -59,7 +59,6 @@ export const FOREIGN_KEYS: Readonly<Record<string, Readonly<Record<string, Forei
     bind_mount_prefix: refused('Berth runs on the host, not in a container', ''),
     blockio_config_file: ignored(tuning, ''),
     blockio_reload: ignored(tuning, false),
-    cdi_spec_dirs: ignored(tuning),
     container_attach_socket_dir: ignored(ownPlaces),
     container_exits_dir: ignored(ownPlaces),
     ctr_stop_timeout: ignored('the grace period is the one that the client sends'),

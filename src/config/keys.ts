@@ -167,6 +167,13 @@ const KEYS = {
       'Sysctls of every pod that has its own network or IPC namespace, unless the pod sets them itself.',
       { flag: 'default-sysctls' },
     ),
+    cdi_spec_dirs: key(
+      list(path),
+      ['/etc/cdi', '/var/run/cdi'],
+      'Directories of CDI specifications (JSON, YAML), read for every container that asks for such a device. A later ' +
+        'one goes before an earlier one.',
+      { flag: 'cdi-spec-dirs' },
+    ),
     default_ulimits: key(
       list(ulimit),
       [],

@@ -41,6 +41,8 @@ export type ContainerContext = {
   /** From the leaving of an exec's client to SIGKILL for what it ran; 0 is never. */
   readonly execKillAfterMs: number
   readonly specDefaults: Omit<SpecDefaults, 'allowedAnnotations'>
+  /** Directories of CDI specifications; a later one goes before an earlier one. */
+  readonly cdiSpecDirs: readonly string[]
   /** What the daemon itself may do; devices are looked up for each privileged container. */
   readonly host: Omit<HostFacts, 'devices'>
 }

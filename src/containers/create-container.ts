@@ -2,12 +2,15 @@ import { dirname, join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { dict } from '../base/dict.ts'
 import type { Digest } from '../base/digest.ts'
-import { BerthError, messageOf, notFound, precondition, unimplemented } from '../base/errors.ts'
+import { BerthError, messageOf, notFound, precondition } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
 import type { Container, ContainerConfig } from '../model/container.ts'
 import type { Image } from '../model/image.ts'
 import { type Pod, podName } from '../model/pod.ts'
 import { parseSignal } from '../os/signals.ts'
+import { applyCdiEdits } from './cdi/apply-edits.ts'
+import { findCdiEdits } from './cdi/find-devices.ts'
+import type { ContainerEdits } from './cdi/parse-spec.ts'
 import { type ContainerImages, requireImages, specOf } from './container-spec.ts'
 import {
   type ContainerContext,
@@ -32,14 +35,14 @@ export async function createContainer(
   podIdOrPrefix: string,
   config: ContainerConfig,
 ): Promise<string> {
-  if (config.cdiDevices.length > 0) throw unimplemented('config.CDI_devices')
   const pod = requireReadyPod(context, podIdOrPrefix)
   const images = requireImages(context, { config })
+  const edits = await findCdiEdits(config, context.cdiSpecDirs)
   const container = intentOf(pod, config, images)
   return await context.locks.run(container.id, async () => {
     context.catalog.insertContainer(container, layersHeld(images))
     try {
-      const created = await make(context, pod, container, images)
+      const created = await make(context, pod, container, images, edits)
       exits.follow(created)
       context.events.emit('created', pod.id, created.id)
       return created.id
@@ -106,6 +109,7 @@ async function make(
   pod: Pod,
   container: Container,
   images: ContainerImages,
+  edits: readonly ContainerEdits[],
 ): Promise<Container> {
   const { timeline, snapshots, cgroups, catalog, heavy } = context
   const at = stepOf(container, 'CreateContainer')
@@ -113,9 +117,12 @@ async function make(
   await timeline.step(at, 'mount-root', () =>
     snapshots.mountRootfs(container.id, context.images.layersOf(images.root), mappedIds(context, pod.id)),
   )
-  const { spec, user } = await timeline.step(at, 'build-spec', () =>
-    specOf(context, pod, container, images, runtime),
-  )
+  const { spec, user } = await timeline.step(at, 'build-spec', () => {
+    const built = specOf(context, pod, container, images, runtime)
+    const edited = applyCdiEdits(built.spec, edits)
+    const groups = new Set([...built.user.supplementalGroups, ...(edited.process.user.additionalGids ?? [])])
+    return { spec: edited, user: { ...built.user, supplementalGroups: [...groups] } }
+  })
   if (container.logPath !== '') makeLogDirectory(dirname(container.logPath))
   const monitor = monitorCgroup(context, pod, container.id)
   if (monitor !== undefined) cgroups.create(monitor)

@@ -9,7 +9,7 @@ export type OciSpec = {
   hostname?: string
   mounts: OciMount[]
   annotations?: Record<string, string>
-  hooks?: Record<string, unknown[]>
+  hooks?: Record<string, OciHook[]>
   linux: OciLinux
 }
 
@@ -63,7 +63,13 @@ export type OciLinux = {
   maskedPaths?: string[]
   readonlyPaths?: string[]
   mountLabel?: string
+  intelRdt?: OciIntelRdt
 }
+
+export type OciHook = { path: string; args?: string[]; env?: string[]; timeout?: number }
+
+/** Only ever handed on. */
+export type OciIntelRdt = Readonly<Record<string, unknown>>
 
 export type OciDevice = {
   path: string

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { copyFileSync, globSync } from 'node:fs'
+import { copyFileSync, existsSync, globSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { test } from 'node:test'
 import { BerthDaemon } from '../support/daemon.ts'
@@ -26,6 +26,7 @@ const focus = process.env.BERTH_CONFORMANCE_FOCUS ?? ''
 const generations: readonly Generation[] = [
   { runtime: 'runc', path: '/usr/sbin/runc', plugins: '', cniVersion: '1.0.0' },
   { runtime: 'runc-new', path: tools?.runc ?? '', plugins: tools?.cniPlugins ?? '', cniVersion: '1.1.0' },
+  { runtime: 'crun', path: '/usr/bin/crun', plugins: '', cniVersion: '1.0.0' },
 ]
 
 for (const generation of generations) {
@@ -54,10 +55,10 @@ for (const generation of generations) {
 async function startDaemon({ runtime, path, plugins, cniVersion }: Generation): Promise<BerthDaemon> {
   const daemon = await BerthDaemon.start({
     label: 'critest',
-    config: () => `[crio.runtime]
+    config: directory => `[crio.runtime]
 default_runtime = "${runtime}"
 [crio.runtime.runtimes.${runtime}]
-runtime_path = "${path}"
+runtime_path = "${runtime === 'crun' ? crunFor(directory, path) : path}"
 `,
   })
   for (const plugin of plugins === '' ? [] : globSync(`${plugins}/*`)) {
@@ -65,6 +66,21 @@ runtime_path = "${path}"
   }
   daemon.configureNetwork({ cniVersion })
   return daemon
+}
+
+const HYBRID = '/sys/fs/cgroup/unified'
+
+/** crun refuses a node that mounts cgroup v2 beside v1: there it gets a mount namespace without it. */
+function crunFor(directory: string, path: string): string {
+  if (!existsSync(HYBRID)) return path
+  const script = join(directory, 'crun')
+  const inside = `mount --make-private /sys/fs/cgroup; umount ${HYBRID}; exec ${path} "$@"`
+  writeFileSync(
+    script,
+    `#!/bin/sh\nexec unshare --mount --propagation unchanged sh -c '${inside}' crun "$@"\n`,
+    { mode: 0o755 },
+  )
+  return script
 }
 
 function nameOf({ path, plugins, cniVersion }: Generation): string {

@@ -3,8 +3,8 @@ import { test } from 'node:test'
 import { judge } from './expectations.ts'
 import type { SpecResult } from './suite.ts'
 
-const withoutApparmor = { apparmor: false, idmap: true }
-const withApparmor = { apparmor: true, idmap: true }
+const withoutApparmor = { apparmor: false, idmap: true, recursiveReadOnly: true }
+const withApparmor = { apparmor: true, idmap: true, recursiveReadOnly: true }
 const spec = (name: string, state: SpecResult['state'], message = ''): SpecResult => ({
   name,
   state,

@@ -436,17 +436,3 @@ test('30: without a network the node says so, serves, and runs pods that need no
   await until('the network is ready again', async () => (await networkReady())?.status)
   await kubelet().runPod()
 })
-
-test('what this version cannot do in a pod or a container is refused by its field, before anything is made', async () => {
-  const { client } = kubelet().daemon
-  const config = kubelet().podConfig()
-  const pod = await kubelet().runPod()
-  const devices = {
-    ...kubelet().containerConfig(pod, 'true'),
-    CDI_devices: [{ name: 'vendor.com/net=nic0' }],
-  }
-  await assert.rejects(
-    client.runtime('CreateContainer', { pod_sandbox_id: pod.id, config: devices, sandbox_config: config }),
-    failure('unimplemented', /CDI_devices/),
-  )
-})

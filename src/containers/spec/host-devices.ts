@@ -96,7 +96,7 @@ function entriesOf(directory: string): Dirent[] {
 }
 
 /** Linux dev_t as glibc lays it out. */
-function toDevice(target: string, stats: Stats, access: string): HostDevice | undefined {
+export function toDevice(target: string, stats: Stats, access: string): HostDevice | undefined {
   const kind = stats.mode & S_IFMT
   if (kind !== S_IFCHR && kind !== S_IFBLK) return undefined
   const dev = BigInt(stats.rdev)
