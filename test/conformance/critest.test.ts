@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { copyFileSync, existsSync, globSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, globSync, rmdirSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
-import { test } from 'node:test'
+import { after, test } from 'node:test'
 import { BerthDaemon } from '../support/daemon.ts'
 import { findTools } from '../support/tools.ts'
-import { hostFor, judge, SPECS } from './expectations.ts'
+import { hostFor, judge, SPECS, STREAMING_SPECS } from './expectations.ts'
 import { pushSuiteImages } from './images.ts'
 import { runSuite } from './suite.ts'
 
@@ -29,19 +29,32 @@ const generations: readonly Generation[] = [
   { runtime: 'crun', path: '/usr/bin/crun', plugins: '', cniVersion: '1.0.0' },
 ]
 
+/** Streams over WebSocket: what the suite otherwise does over SPDY. */
+const WEBSOCKET = ['-websocket-exec', '-websocket-attach', '-websocket-portforward']
+
 for (const generation of generations) {
   for (let run = 1; run <= runs; run++) {
     test(`critest, ${nameOf(generation)}, run ${run} of ${runs}`, { skip }, async t => {
       assert.ok(tools)
       await using daemon = await startDaemon(generation)
       const digest = await pushSuiteImages(daemon.registry, tools)
-      const result = await runSuite(daemon, tools, { digest, focus, flags: [] })
-      const { table, unexpected } = judge(result, hostFor(featuresOf(generation)))
+      const host = hostFor(featuresOf(generation))
       t.diagnostic(nameOf(generation))
-      for (const line of table) t.diagnostic(`  ${line}`)
-      if (unexpected.length > 0) console.log(`${unexpected.join('\n\n')}\n\nthe daemon's log:\n${daemon.log}`)
-      assert.equal(unexpected.length, 0, 'specs did something else than expected (see above)')
-      if (focus === '') assert.equal(result.specs.length, SPECS, 'the suite has another number of specs')
+      const pass = async (name: string, options: { focus: string; flags: readonly string[] }) => {
+        const result = await runSuite(daemon, tools, { digest, ...options })
+        const { table, unexpected } = judge(result, host)
+        for (const line of table) t.diagnostic(`  ${name}: ${line}`)
+        if (unexpected.length > 0)
+          console.log(`${unexpected.join('\n\n')}\n\nthe daemon's log:\n${daemon.log}`)
+        assert.equal(unexpected.length, 0, 'specs did something else than expected (see above)')
+        return result.specs.length
+      }
+      const specs = await pass('SPDY', { focus, flags: [] })
+      if (focus === '') {
+        assert.equal(specs, SPECS, 'the suite has another number of specs')
+        const streamed = await pass('WebSocket', { focus: 'Streaming', flags: WEBSOCKET })
+        assert.equal(streamed, STREAMING_SPECS, 'the suite has another number of streaming specs')
+      }
       const pods = await daemon.leftovers()
       // The suite names no cgroup parent: the daemon's own is there from the first pod on.
       assert.deepEqual(
@@ -67,6 +80,13 @@ runtime_path = "${runtime === 'crun' ? crunFor(directory, path) : path}"
   daemon.configureNetwork({ cniVersion })
   return daemon
 }
+
+/** crun makes its default state directory, which it is told not to use. */
+const CRUN_STATE = '/run/crun'
+const hadCrunState = existsSync(CRUN_STATE)
+after(() => {
+  if (!hadCrunState && existsSync(CRUN_STATE)) rmdirSync(CRUN_STATE)
+})
 
 const HYBRID = '/sys/fs/cgroup/unified'
 

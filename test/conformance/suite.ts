@@ -1,4 +1,4 @@
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { command } from '../support/command.ts'
 import type { BerthDaemon } from '../support/daemon.ts'
@@ -46,6 +46,7 @@ export async function runSuite(
   mkdirSync(directory, { recursive: true })
   writeFileSync(critest, withDigest(readFileSync(tools.critest), digest), { mode: 0o755 })
   const report = join(directory, 'report.json')
+  rmSync(report, { force: true })
   const endpoint = `unix://${daemon.socket}`
   const started = performance.now()
   const { stdout, stderr } = await command(
