@@ -124,10 +124,10 @@ function readCapabilities(document: TomlDocument, table: Table, place: Place): r
 function addressOf(text: string, override: boolean): HostRule['address'] | null {
   const url = URL.parse(text.includes('://') ? text : `https://${text}`)
   if (url?.protocol !== 'https:' && url?.protocol !== 'http:') return null
-  if (url.hostname === '' || !isDomain(url.host)) return null
   if (url.username !== '' || url.password !== '' || url.search !== '' || url.hash !== '') return null
   // As it was written, with a default port: credentials and certificates are filed under it.
-  const host = /^(?:https?:\/\/)?([^/]*)/i.exec(text)?.[1]?.toLowerCase() ?? url.host
+  const host = /^(?:https?:\/\/)?([^/]*)/i.exec(text)?.[1]?.toLowerCase() ?? ''
+  if (!isDomain(host) || new URL(`${url.protocol}//${host}`).host !== url.host) return null
   const path = url.pathname.replace(/\/+$/, '')
   const root = override || path.endsWith('/v2') ? path : `${path}/v2`
   return { scheme: url.protocol, host, root }

@@ -224,6 +224,7 @@ test('what is no signature is never accepted, and one that is wrong does no harm
     [{ payload: critical({ type: 'atomic container signature' }) }, /payload is of type "atomic/],
     [{ payload: critical({ more: 1 }) }, /critical must have "type", "image", "identity" and no more/],
     [{ payload: critical({ image: { 'docker-manifest-digest': 7 } }) }, /names no digest/],
+    [{ payload: critical({ identity: { 'docker-reference': 'a'.repeat(10_000) } }) }, /names no digest/],
     [{ payload: critical({ image: {} }) }, /image must have "docker-manifest-digest"/],
     [{ payload: critical({ identity: { 'docker-reference': 'A B' } }) }, /"A B", which is no image name/],
     [{ payload: Buffer.from('no JSON') }, /payload is not valid JSON/],

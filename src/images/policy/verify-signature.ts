@@ -9,6 +9,8 @@ import type { KeySource } from './policy-file.ts'
 export type SignedClaim = { readonly digest: string; readonly reference: string }
 
 const PAYLOAD_TYPE = 'cosign container image signature'
+/** More than the longest reference. */
+const MAX_NAME = 512
 const BASE64 = /^[A-Za-z0-9+/]+={0,2}$/
 /** NIST SP 800-57: below it a key is not one any more. */
 const MIN_RSA_BITS = 2048
@@ -79,9 +81,9 @@ function readPayload(payload: Buffer): SignedClaim {
   if (type !== PAYLOAD_TYPE) throw new Error(`its payload is of type ${JSON.stringify(type)?.slice(0, 100)}`)
   const digest = exactly(image, 'image', ['docker-manifest-digest'])['docker-manifest-digest']
   const reference = exactly(identity, 'identity', ['docker-reference'])['docker-reference']
-  if (typeof digest !== 'string' || typeof reference !== 'string') {
-    throw new Error('its payload names no digest and no image')
-  }
+  // Both may end up in a message.
+  const isShort = (value: unknown): value is string => typeof value === 'string' && value.length <= MAX_NAME
+  if (!isShort(digest) || !isShort(reference)) throw new Error('its payload names no digest and no image')
   return { digest, reference }
 }
 
