@@ -2,7 +2,7 @@ import { dirname, join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { dict } from '../base/dict.ts'
 import type { Digest } from '../base/digest.ts'
-import { BerthError, messageOf, notFound, precondition } from '../base/errors.ts'
+import { BerthError, inStep, messageOf, notFound, precondition } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
 import type { Container, ContainerConfig } from '../model/container.ts'
 import type { Image } from '../model/image.ts'
@@ -35,9 +35,11 @@ export async function createContainer(
   podIdOrPrefix: string,
   config: ContainerConfig,
 ): Promise<string> {
+  const edits = await findCdiEdits(config, context.cdiSpecDirs)
+  await admitImages(context, requireReadyPod(context, podIdOrPrefix), config)
+  // What is looked up from here on is in the row before anything else can happen.
   const pod = requireReadyPod(context, podIdOrPrefix)
   const images = requireImages(context, { config })
-  const edits = await findCdiEdits(config, context.cdiSpecDirs)
   const container = intentOf(pod, config, images)
   return await context.locks.run(container.id, async () => {
     context.catalog.insertContainer(container, layersHeld(images))
@@ -51,6 +53,33 @@ export async function createContainer(
       throw createFailure(error)
     }
   })
+}
+
+/** The policy is asked here as well: an image may be here because another namespace pulled it. */
+async function admitImages(context: ContainerContext, pod: Pod, config: ContainerConfig): Promise<void> {
+  const { namespace } = pod.config.metadata
+  const wanted = () => {
+    const { root, volumes } = requireImages(context, { config })
+    return [root, ...volumes.values()]
+  }
+  // A name may be given to another image while a registry is asked about this one.
+  for (let images = wanted(), before: readonly Image[] = []; !isSame(images, before); images = wanted()) {
+    before = images
+    const [root, ...volumes] = images
+    await context.images.admit(root!, config.userSpecifiedImage || config.image, namespace)
+    const mounts = config.mounts.filter(mount => mount.image !== undefined)
+    for (const [index, image] of volumes.entries()) {
+      try {
+        await context.images.admit(image, mounts[index]?.image?.ref ?? '', namespace)
+      } catch (error) {
+        throw inStep(`ImageVolumeMountFailed: ${mounts[index]?.containerPath}`, error)
+      }
+    }
+  }
+}
+
+function isSame(a: readonly Image[], b: readonly Image[]): boolean {
+  return a.length === b.length && a.every(({ id }, index) => id === b[index]?.id)
 }
 
 function requireReadyPod(context: ContainerContext, idOrPrefix: string): Pod {

@@ -19,6 +19,7 @@ import { LayerLeases } from './layer-leases.ts'
 import { LayerStore } from './layer-store.ts'
 import type { LayerSnapshots } from './layers.ts'
 import { pinnedBy } from './pinned-names.ts'
+import { admitImage } from './policy/admit-image.ts'
 import type { Policies } from './policy/policies.ts'
 import { type PulledImage, type PullObserver, type PullRequest, pullImage } from './pull-image.ts'
 import { type PullPlan, type PullProgress, reportProgress } from './pull-progress.ts'
@@ -170,6 +171,16 @@ export class ImageService {
   resolve(reference: string): Image | undefined {
     const image = this.find(reference)
     return image !== undefined && this.#isWhole(image) ? image : undefined
+  }
+
+  /**
+   * Whether a container of a namespace may stand on an image that is here.
+   *
+   * @param name as the pod names it; '' or an id: whatever it is called here
+   * @throws BerthError unknown, starting with `SignatureValidationFailed: `
+   */
+  admit(image: Image, name: string, namespace: string): Promise<void> {
+    return admitImage(this.#options, image, name, namespace)
   }
 
   /** @throws BerthError not-found, saying why */

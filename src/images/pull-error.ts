@@ -1,4 +1,5 @@
 import { BerthError, type ErrorCode, messageOf } from '../base/errors.ts'
+import { REFUSED } from './policy/policies.ts'
 import { Failure } from '../registry/transport/failure.ts'
 
 /** Errors with these codes say already what they are about. */
@@ -22,11 +23,13 @@ export type PullFailure =
   | 'denied'
   | 'refused'
   | 'content'
+  | 'policy'
   | 'limit-or-disk-full'
   | 'invalid'
   | 'other'
 
 export function causeOf(error: unknown): PullFailure {
+  if (messageOf(error).startsWith(REFUSED)) return 'policy'
   const failure = failureIn(error)
   if (failure !== undefined) return failure.kind === 'unavailable' ? 'registry-unavailable' : failure.kind
   const code = codeIn(error)

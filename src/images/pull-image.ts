@@ -15,6 +15,7 @@ import type { ImageIndex, ImageName } from './image-index.ts'
 import type { LayerLeases } from './layer-leases.ts'
 import type { LayerStore } from './layer-store.ts'
 import type { PlannedLayer } from './layers.ts'
+import { attachedIn, keepSignatures } from './policy/admit-image.ts'
 import type { Policies } from './policy/policies.ts'
 import { asPullError, causeOf, type PullFailure } from './pull-error.ts'
 import type { PullPlan } from './pull-progress.ts'
@@ -86,9 +87,9 @@ async function resolveAndPull(
   const { reference, repository, resolved } = found
   try {
     // Also for what is here already, and before anything else of the image is read.
-    await context.policies.check(reference, resolved, request.namespace, manifest =>
-      repository.signatures(manifest, signal),
-    )
+    const digests = [resolved.digest, resolved.manifestDigest]
+    const read = attachedIn(repository, signal)
+    const signatures = await context.policies.check(reference, digests, request.namespace, read)
     let plan: PullPlan = []
     let resolvedAt = 0
     const { image, reports } = await pullResolved(context, found, signal, known => {
@@ -96,6 +97,7 @@ async function resolveAndPull(
       plan = known
       announce(known)
     })
+    keepSignatures(context.db, image.id, signatures)
     const summary = summarize({ startedAt, resolvedAt, reports, endedAt: performance.now() })
     const what = { image: `${reference}`, imageId: image.id, bytes: image.size, layers: plan.length }
     const reused = plan.length - reports.length

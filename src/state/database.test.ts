@@ -327,7 +327,7 @@ test('a newer schema, a foreign database, a text file and a missing directory ar
     const newer = new Sqlite(file)
     newer.pragma('user_version = 99')
     newer.close()
-    assert.throws(() => Database.open(file), /schema version 99, this berth knows 2; start the newer berth/)
+    assert.throws(() => Database.open(file), /schema version 99, this berth knows 3; start the newer berth/)
 
     const foreign = `${file}.foreign`
     const other = new Sqlite(foreign)

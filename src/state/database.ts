@@ -7,10 +7,11 @@ import { ImageReader, ImageWriter } from './images.ts'
 import { LayerReader, LayerWriter } from './layers.ts'
 import { initial } from './migrations/001-initial.ts'
 import { imageTruth } from './migrations/002-image-truth.ts'
+import { imageSignatures } from './migrations/003-image-signatures.ts'
 import { PodReader, PodWriter } from './pods.ts'
 
 /** Append only: the schema version is the number of migrations that ran. */
-const MIGRATIONS: readonly string[] = [initial, imageTruth]
+const MIGRATIONS: readonly string[] = [initial, imageTruth, imageSignatures]
 
 /** "BRTH" in the file's header: tells Berth's database from anyone else's. */
 const APPLICATION_ID = 0x42525448

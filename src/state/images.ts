@@ -18,6 +18,9 @@ type NameRow = { name: string; kind: 'tag' | 'digest'; image_id: Digest }
 
 export type ManifestRow = { readonly digest: Digest; readonly mediaType: string; readonly bytes: Buffer }
 
+/** A signature of an image, and the digest of what it signs. */
+export type SignatureRow = { readonly manifest: Digest; readonly payload: Buffer; readonly signature: string }
+
 const CONTAINERS = `
   SELECT id FROM containers
   WHERE image_id = @id OR json_valid(image_mounts) AND @id IN (SELECT value FROM json_each(image_mounts))
@@ -30,6 +33,7 @@ export class ImageReader {
   readonly #usedAt: Sqlite.Statement<[string], bigint>
   readonly #containers: Sqlite.Statement<[{ id: string }], string>
   readonly #manifests: Sqlite.Statement<[string], { digest: Digest; media_type: string; bytes: Buffer }>
+  readonly #signatures: Sqlite.Statement<[string], SignatureRow>
 
   constructor(db: Sqlite.Database) {
     this.#all = db
@@ -43,6 +47,9 @@ export class ImageReader {
       .safeIntegers(true)
     this.#containers = db.prepare<[{ id: string }], string>(CONTAINERS).pluck()
     this.#manifests = db.prepare('SELECT digest, media_type, bytes FROM manifests WHERE image_id = ?')
+    this.#signatures = db.prepare(
+      'SELECT manifest, payload, signature FROM image_signatures WHERE image_id = ?',
+    )
   }
 
   all(): ImageRow[] {
@@ -70,6 +77,11 @@ export class ImageReader {
       .all(id)
       .map(row => ({ digest: row.digest, mediaType: row.media_type, bytes: row.bytes }))
   }
+
+  /** Those that a policy accepted once. */
+  signatures(id: Digest): SignatureRow[] {
+    return this.#signatures.all(id)
+  }
 }
 
 export class ImageWriter extends ImageReader {
@@ -78,6 +90,7 @@ export class ImageWriter extends ImageReader {
   readonly #deleteName: Sqlite.Statement<[string]>
   readonly #use: Sqlite.Statement<[bigint, string]>
   readonly #manifest: Sqlite.Statement<[string, string, string, Buffer]>
+  readonly #signature: Sqlite.Statement<[string, string, Buffer, string]>
   readonly #delete: Sqlite.Statement<[string]>
 
   constructor(db: Sqlite.Database) {
@@ -95,6 +108,10 @@ export class ImageWriter extends ImageReader {
     this.#manifest = db.prepare(
       `INSERT INTO manifests (digest, image_id, media_type, bytes) VALUES (?, ?, ?, ?)
        ON CONFLICT (digest) DO UPDATE SET image_id = excluded.image_id`,
+    )
+    this.#signature = db.prepare(
+      `INSERT INTO image_signatures (image_id, manifest, payload, signature) VALUES (?, ?, ?, ?)
+       ON CONFLICT DO NOTHING`,
     )
     this.#delete = db.prepare('DELETE FROM images WHERE id = ?')
   }
@@ -129,7 +146,11 @@ export class ImageWriter extends ImageReader {
     this.#manifest.run(manifest.digest, id, manifest.mediaType, manifest.bytes)
   }
 
-  /** With all its names and manifests. */
+  insertSignature(id: Digest, { manifest, payload, signature }: SignatureRow): void {
+    this.#signature.run(id, manifest, payload, signature)
+  }
+
+  /** With all its names, manifests and signatures. */
   delete(id: Digest): void {
     this.#delete.run(id)
   }

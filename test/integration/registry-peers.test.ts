@@ -165,3 +165,36 @@ test('an image that is signed satisfies the policy, and others do not', async ()
   assert.equal(await pull('peer.test/team/app:v2', { namespace: 'strict' }), id)
   write('policy.json', lenient)
 })
+
+test('an image that is here is held to the policy of the pod that wants it, without its registry', async () => {
+  const { daemon } = kubelet()
+  const key = makeKey()
+  const sigstore = { type: 'sigstoreSigned', keyPath: write('key.pub', key.publicPem) }
+  const own = write('policies/default.json', JSON.stringify({ default: [sigstore] }))
+  const identity = 'peer.test/team/app:v3'
+  const pod = await kubelet().runPod()
+  const create = (name: string) =>
+    kubelet().create(pod, 'true', { image: { image: id, user_specified_image: name } })
+  await peer?.copy(`${daemon.registry.address}/app:v1`, 'team/app:v3')
+  await pull(identity)
+  await assert.rejects(create(identity), {
+    message: new RegExp(
+      `^SignatureValidationFailed: ${identity}: ${own}: default\\[0\\] \\(sigstoreSigned\\): `,
+    ),
+  })
+  attach(daemon.registry, 'app', manifest, [signature(key, manifest, { identity })])
+  const tag = `${manifest.replace(':', '-')}.sig`
+  await peer?.copy(`${daemon.registry.address}/app:${tag}`, `team/app:${tag}`)
+  // Asked for at the registry once, and known from then on.
+  await create(identity)
+  write('certs.d/peer.test/hosts.toml', 'server = "http://127.0.0.1:9"')
+  await daemon.restart()
+  await create(identity)
+  hosts('')
+  await assert.rejects(
+    create('peer.test/team/app:v1'),
+    /^BerthError: SignatureValidationFailed: .*app:v3", which is/,
+  )
+  rmSync(own)
+  await create('peer.test/team/app:v1')
+})

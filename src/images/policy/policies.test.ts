@@ -27,12 +27,7 @@ function policies(t: TestContext, policy: unknown, keys: Readonly<Record<string,
   t.after(() => rmSync(directory, { recursive: true }))
   const found = new Policies({ file, isOptional: false, directory: join(directory, 'namespaces') })
   const check = (name: string, options: { read?: SignatureReader; namespace?: string } = {}) =>
-    found.check(
-      parseReference(name),
-      { digest: INDEX, manifestDigest: MANIFEST },
-      options.namespace ?? '',
-      options.read ?? nobody,
-    )
+    found.check(parseReference(name), [INDEX, MANIFEST], options.namespace ?? '', options.read ?? nobody)
   return { directory, file, write, check, found }
 }
 
@@ -137,7 +132,7 @@ test('a policy of a namespace goes before the one of the node, which must be the
     saying('unknown', /policy\.json: no such file, and signature_policy names/),
   )
   const optional = new Policies({ file, isOptional: true, directory: '' })
-  const both = { digest: INDEX, manifestDigest: MANIFEST }
+  const both = [INDEX, MANIFEST]
   await optional.check(parseReference('quay.io/x'), both, 'strict', nobody)
   assert.deepEqual(optional.explain('quay.io/x', ''), {
     origin: 'none: every image is accepted',
@@ -265,12 +260,12 @@ test('signatures that cannot be read refuse; a cancelled pull stays cancelled', 
   await assert.rejects(check(NAME), saying('unknown', /\/k: no such file/))
   const found = new Policies({ file, isOptional: false, directory: '' })
   const failing = (error: BerthError) =>
-    found.check(parseReference(NAME), { digest: INDEX, manifestDigest: INDEX }, '', async () => {
+    found.check(parseReference(NAME), [INDEX, INDEX], '', async () => {
       throw error
     })
   await assert.rejects(
     failing(new BerthError('unknown', 'RegistryUnavailable: x')),
-    saying('unknown', /^SignatureValidationFailed: .*signatures cannot be read: RegistryUnavailable: x/),
+    saying('unknown', /^SignatureValidationFailed: .*\(sigstoreSigned\): RegistryUnavailable: x/),
   )
   await assert.rejects(failing(new BerthError('cancelled', 'given up')), saying('cancelled', /given up/))
 })

@@ -5,7 +5,7 @@ import { readText } from '../../registry/read-text.ts'
 import { parseReference, type Reference } from '../../registry/reference.ts'
 import type { AttachedSignature } from '../../registry/registry.ts'
 import { WatchedFiles } from '../../registry/watched-files.ts'
-import { mismatch } from './identity.ts'
+import { mismatch, type SignedIdentity } from './identity.ts'
 import { type Policy, parsePolicy, type Requirement } from './policy-file.ts'
 import { loadKey, verifySignature } from './verify-signature.ts'
 
@@ -18,16 +18,11 @@ export type PoliciesOptions = {
   readonly directory: string
 }
 
-/** What a reference resolved to. */
-export type ResolvedDigests = {
-  /** Of an index, if it is one. */
-  readonly digest: Digest
-  /** Of the image manifest for this platform. */
-  readonly manifestDigest: Digest
-}
-
-/** Reads the signatures that are attached to a manifest, whoever has them. */
+/** Reads the signatures of a manifest, wherever they are. */
 export type SignatureReader = (manifest: Digest) => Promise<readonly AttachedSignature[]>
+
+/** A signature that a requirement was met with. */
+export type AcceptedSignature = AttachedSignature & { readonly manifest: Digest }
 
 /** Which rule is for a reference, in words. */
 export type ExplainedPolicy = { readonly origin: string; readonly requirements: readonly string[] }
@@ -38,7 +33,7 @@ const MAX_FILES = 1000
 const MAX_REASONS = 5
 
 /** kubelet knows this word at the beginning of a message. */
-const REFUSED = 'SignatureValidationFailed'
+export const REFUSED = 'SignatureValidationFailed'
 
 type Rule = { readonly policy: Policy; readonly place: string; readonly requirements: readonly Requirement[] }
 
@@ -63,25 +58,43 @@ export class Policies {
     }
   }
 
+  /** There is no rule that could refuse an image. False too for a policy that cannot be read. */
+  acceptsAll(namespace: string): boolean {
+    try {
+      const policy = this.#policyFor(namespace)
+      const lists = policy === undefined ? [] : [policy.default, ...policy.scopes.values()]
+      return lists.flat().every(({ type }) => type === 'insecureAcceptAnything')
+    } catch {
+      return false
+    }
+  }
+
   /**
    * Lets an image pass, or not.
    *
    * @param reference as it was asked for, whatever mirror the image comes from
+   * @param digests of the image manifest, and of the indexes that led to it: a signature of any of them counts
+   * @returns the signatures that it passed with
    * @throws BerthError unknown, starting with `SignatureValidationFailed: ` and naming file and rule; cancelled
    */
   async check(
     reference: Reference,
-    resolved: ResolvedDigests,
+    digests: readonly Digest[],
     namespace: string,
     signatures: SignatureReader,
-  ): Promise<void> {
+  ): Promise<readonly AcceptedSignature[]> {
     const rule = this.#ruleFor(reference, namespace)
+    const accepted: AcceptedSignature[] = []
     for (const requirement of rule?.requirements ?? []) {
-      const why = await unmet(requirement, reference, resolved, signatures)
-      if (why === undefined) continue
-      const name = requirement.type === 'unsupported' ? requirement.name : requirement.type
-      throw refused(reference, `${rule?.policy.file}: ${requirement.place} (${name}): ${why}`)
+      const outcome = await judge(requirement, reference, digests, signatures)
+      if ('accepted' in outcome) accepted.push(...outcome.accepted)
+      else
+        throw refused(
+          reference,
+          `${rule?.policy.file}: ${requirement.place} (${outcome.type}): ${outcome.why}`,
+        )
     }
+    return accepted
   }
 
   /** Never throws: what cannot be understood is what a pull would say. */
@@ -151,56 +164,77 @@ function scopesOf(reference: Reference): string[] {
   return [...scopes, '']
 }
 
-/** Why a requirement is not met, undefined if it is. */
-async function unmet(
+type Outcome =
+  | { readonly accepted: readonly AcceptedSignature[] }
+  | { readonly type: string; readonly why: string }
+
+async function judge(
   requirement: Requirement,
   reference: Reference,
-  { digest, manifestDigest }: ResolvedDigests,
+  digests: readonly Digest[],
   read: SignatureReader,
-): Promise<string | undefined> {
-  switch (requirement.type) {
+): Promise<Outcome> {
+  const { type } = requirement
+  switch (type) {
     case 'insecureAcceptAnything':
-      return undefined
+      return { accepted: [] }
     case 'reject':
-      return 'the policy refuses this image'
+      return { type, why: 'the policy refuses this image' }
     case 'unsupported':
-      return requirement.why
+      return { type: requirement.name, why: requirement.why }
+    case 'sigstoreSigned': {
+      const found = await findSignature(requirement, reference, digests, read)
+      return typeof found === 'string' ? { type, why: found } : { accepted: [found] }
+    }
   }
-  let keys: ReturnType<typeof loadKey>[]
+}
+
+/** @returns the first signature that is accepted, or why none is */
+async function findSignature(
+  requirement: Requirement & { readonly type: 'sigstoreSigned' },
+  reference: Reference,
+  digests: readonly Digest[],
+  read: SignatureReader,
+): Promise<AcceptedSignature | string> {
+  const reasons: string[] = []
   try {
-    keys = requirement.keys.map(loadKey)
+    const keys = requirement.keys.map(loadKey)
+    // Who signs an index signs what it leads to; who signs one image of it has signed that one.
+    for (const manifest of new Set(digests)) {
+      for (const signature of await read(manifest)) {
+        const why = reasonAgainst(signature, keys, manifest, requirement.identity, reference)
+        if (why === undefined) return { ...signature, manifest }
+        reasons.push(why)
+      }
+    }
+  } catch (error) {
+    if (isCode(error, 'cancelled')) throw error
+    return messageOf(error)
+  }
+  if (reasons.length === 0) return `there is no signature of ${[...new Set(digests)].join(' or ')}`
+  const shown = [...new Set(reasons)].slice(0, MAX_REASONS).join('; ')
+  return `none of ${reasons.length} signatures is accepted: ${shown}`
+}
+
+function reasonAgainst(
+  signature: AttachedSignature,
+  keys: ReturnType<typeof loadKey>[],
+  manifest: Digest,
+  identity: SignedIdentity,
+  reference: Reference,
+): string | undefined {
+  try {
+    const claim = verifySignature(signature, keys)
+    if (claim.digest === manifest) return mismatch(identity, reference, claim.reference)
+    return `it is for ${JSON.stringify(claim.digest)} instead of ${manifest}`
   } catch (error) {
     return messageOf(error)
   }
-  const reasons: string[] = []
-  // Who signs an index signs what it leads to; who signs one image of it has signed that one.
-  for (const signed of new Set([digest, manifestDigest])) {
-    let attached: readonly AttachedSignature[]
-    try {
-      attached = await read(signed)
-    } catch (error) {
-      if (isCode(error, 'cancelled')) throw error
-      return `its signatures cannot be read: ${messageOf(error)}`
-    }
-    for (const signature of attached) {
-      try {
-        const claim = verifySignature(signature, keys)
-        if (claim.digest !== signed)
-          throw new Error(`it is for ${JSON.stringify(claim.digest)} instead of ${signed}`)
-        const wrong = mismatch(requirement.identity, reference, claim.reference)
-        if (wrong === undefined) return undefined
-        reasons.push(wrong)
-      } catch (error) {
-        reasons.push(messageOf(error))
-      }
-    }
-  }
-  if (reasons.length === 0) return `there is no signature of ${digest}`
-  return `none of ${reasons.length} signatures is accepted: ${[...new Set(reasons)].slice(0, MAX_REASONS).join('; ')}`
 }
 
-function refused(reference: Reference, why: string, cause?: unknown): BerthError {
-  return new BerthError('unknown', `${REFUSED}: ${reference}: ${why}`, cause)
+/** The error of an image that the policy does not let pass. */
+export function refused(what: Reference | string, why: string, cause?: unknown): BerthError {
+  return new BerthError('unknown', `${REFUSED}: ${what}: ${why}`, cause)
 }
 
 function inWords(requirement: Requirement): string {

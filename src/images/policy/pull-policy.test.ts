@@ -139,3 +139,38 @@ test('a namespace with a policy of its own shares no pull with others', async t 
   assert.match((pulls[1] as PromiseRejectedResult).reason.message, /closed\.json: default\[0\] \(reject\)/)
   assert.equal(host.server.requestsTo(/manifests\/v1/).length, 2)
 })
+
+test('a container is let onto an image by what was accepted at its pull, or by the registry', async t => {
+  const { host, image, sign, namespaces } = await start(t)
+  const admit = (name: string, namespace = '') => {
+    const found = host.images.find(image.id)
+    assert.ok(found)
+    return host.images.admit(found, name, namespace)
+  }
+  const v1 = host.name('app:v1')
+  sign(image.digest, v1)
+  await host.pull('app:v1')
+  await host.restart()
+  host.server.requests.length = 0
+  for (const name of [v1, host.name(`app@${image.digest}`), '', image.id, image.id.slice(7, 20)])
+    await admit(name)
+  assert.equal(host.server.requests.length, 0)
+  // Another name: the registry may know a signature for it.
+  host.server.push(image, 'app', 'v2')
+  await assert.rejects(
+    admit(host.name('app:v2')),
+    saying('unknown', /^SignatureValidationFailed: .*app:v1", which is/),
+  )
+  sign(image.digest, host.name('app:v2'))
+  await admit(host.name('app:v2'))
+  host.server.requests.length = 0
+  await admit(host.name('app:v2'))
+  assert.equal(host.server.requests.length, 0)
+  writeFileSync(join(namespaces, 'closed.json'), '{"default":[{"type":"reject"}]}')
+  await assert.rejects(admit(v1, 'closed'), saying('unknown', /closed\.json: default\[0\] \(reject\)/))
+  assert.equal(host.server.requests.length, 0)
+  writeFileSync(join(namespaces, 'open.json'), '{"default":[{"type":"insecureAcceptAnything"}]}')
+  await admit('nobody.test/knows:this', 'open')
+  await host.images.remove(image.id)
+  assert.deepEqual(host.db.read.images.signatures(image.id as never), [])
+})
