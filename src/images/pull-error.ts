@@ -1,6 +1,6 @@
 import { BerthError, type ErrorCode, messageOf } from '../base/errors.ts'
-import { REFUSED } from './policy/policies.ts'
 import { Failure } from '../registry/transport/failure.ts'
+import { REFUSED } from './policy/policies.ts'
 
 /** Errors with these codes say already what they are about. */
 const COMPLETE: ReadonlySet<ErrorCode> = new Set(['unknown', 'not-found', 'cancelled', 'unavailable'])
