@@ -16,6 +16,7 @@ export class Capture {
     stream.on('data', (chunk: Buffer) => this.#keep(chunk))
     stream.on('error', () => undefined)
     stream.on('close', () => resolve())
+    if (stream.destroyed) resolve() // an empty one may have ended before anybody read it
   }
 
   #keep(chunk: Buffer): void {

@@ -24,6 +24,7 @@ export class Forward {
     source.on('end', close)
     source.on('error', close) // EIO is how a terminal ends
     source.on('close', () => this.#closed.resolve())
+    if (source.destroyed) this.#closed.resolve() // an empty one may have ended before anybody read it
     sink?.on('drain', () => source.resume())
     sink?.on('error', close)
     sink?.on('close', close)
