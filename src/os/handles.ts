@@ -2,6 +2,7 @@ import { closeSync } from 'node:fs'
 import net from 'node:net'
 import { setImmediate as turn } from 'node:timers/promises'
 import { internal } from '../base/errors.ts'
+import { packetSocketPair } from './socket-calls.ts'
 import * as sys from './syscalls.ts'
 
 /*
@@ -38,6 +39,12 @@ export function unreadIn(stream: net.Socket): number {
   return stream.readableLength + (fd === undefined ? 0 : sys.unreadBytes(fd))
 }
 
+/** Makes room for so many bytes in the pipe behind a stream. */
+export function growPipe(stream: net.Socket, bytes: number): void {
+  const fd = descriptorOf(stream)
+  if (fd !== undefined) sys.setPipeSize(fd, bytes)
+}
+
 function findPipeClass(): PipeClass {
   const [read, write] = sys.pipe()
   closeSync(write)
@@ -61,7 +68,7 @@ export function wrapPackets(fd: number): net.Socket {
 
 /** @returns false if a packet socket's packets do not come one by one, or its half-close does not arrive */
 export async function checkPackets(): Promise<boolean> {
-  const [a, b] = sys.packetSocketPair().map(fd => wrapDescriptor(fd, 'both')) as [net.Socket, net.Socket]
+  const [a, b] = packetSocketPair().map(fd => wrapDescriptor(fd, 'both')) as [net.Socket, net.Socket]
   const seen: string[] = []
   const { promise: ended, resolve } = Promise.withResolvers<void>()
   b.on('data', chunk => seen.push(String(chunk)))

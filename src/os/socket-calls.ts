@@ -17,11 +17,28 @@ const native = {
   socket: cFunction('socket', 'int', 'int', 'int', 'int'),
   sendto: cFunction('sendto', 'int64_t', 'int', PTR, 'size_t', 'int', PTR, 'uint'),
   getsockopt: cFunction('getsockopt', 'int', 'int', 'int', 'int', OUT, OUT),
+  socketpair: cFunction('socketpair', 'int', 'int', 'int', 'int', OUT),
   connect: cFunction('connect', 'int', 'int', PTR, 'uint'),
   bind: cFunction('bind', 'int', 'int', PTR, 'uint'),
   listen: cFunction('listen', 'int', 'int', 'int'),
   accept4: cFunction('accept4', 'int', 'int', OUT, OUT, 'int'),
   recvmsg: cFunction('recvmsg', 'int64_t', 'int', OUT, 'int'),
+}
+
+/** A connected pair of stream sockets. */
+export function socketPair(): [number, number] {
+  return connectedPair(SOCK_STREAM)
+}
+
+/** A connected pair of sockets that keep packets apart. */
+export function packetSocketPair(): [number, number] {
+  return connectedPair(SOCK_SEQPACKET)
+}
+
+function connectedPair(type: number): [number, number] {
+  const fds = Buffer.alloc(8)
+  check(native.socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds), 'socketpair')
+  return [fds.readInt32LE(0), fds.readInt32LE(4)]
 }
 
 /** A socket in the network namespace of the calling thread; it stays there whoever uses it. */

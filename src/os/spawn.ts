@@ -7,6 +7,7 @@ import { BerthError, errnoOf, internal, messageOf } from '../base/errors.ts'
 import { exitOf } from './children.ts'
 import { posixSpawn } from './posix-spawn.ts'
 import { signalNumber } from './signals.ts'
+import { socketPair } from './socket-calls.ts'
 import * as sys from './syscalls.ts'
 
 /**
@@ -144,7 +145,7 @@ class Plumbing {
 
 /** @returns our end, the child's end */
 function openEnds(kind: 'pipe-read' | 'pipe-write' | 'socket'): [number, number] {
-  if (kind === 'socket') return sys.socketPair()
+  if (kind === 'socket') return socketPair()
   const [read, write] = sys.pipe()
   return kind === 'pipe-read' ? [read, write] : [write, read]
 }

@@ -21,11 +21,8 @@ import {
 const AT_FDCWD = -100
 const O_CLOEXEC = 0o2000000
 const SOCK_CLOEXEC = 0o2000000
-const AF_UNIX = 1
 const AF_INET = 2
-const SOCK_STREAM = 1
 const SOCK_DGRAM = 2
-const SOCK_SEQPACKET = 5
 
 const native = {
   mount: cFunction('mount', 'int', PTR, PTR, PTR, 'ulong', PTR),
@@ -35,7 +32,6 @@ const native = {
   sethostname: cFunction('sethostname', 'int', PTR, 'size_t'),
   ioctl: cFunction('ioctl', 'int', 'int', 'ulong', OUT),
   socket: cFunction('socket', 'int', 'int', 'int', 'int'),
-  socketpair: cFunction('socketpair', 'int', 'int', 'int', 'int', OUT),
   pipe2: cFunction('pipe2', 'int', OUT, 'int'),
   fcntl: cFunction('fcntl', 'int', 'int', 'int', 'long'),
   flock: cFunction('flock', 'int', 'int', 'int'),
@@ -200,28 +196,20 @@ export function pipe(): [number, number] {
   return [fds.readInt32LE(0), fds.readInt32LE(4)]
 }
 
-/** A connected pair of stream sockets. */
-export function socketPair(): [number, number] {
-  return connectedPair(SOCK_STREAM)
-}
-
-/** A connected pair of sockets that keep packets apart. */
-export function packetSocketPair(): [number, number] {
-  return connectedPair(SOCK_SEQPACKET)
-}
-
-function connectedPair(type: number): [number, number] {
-  const fds = Buffer.alloc(8)
-  check(native.socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds), 'socketpair')
-  return [fds.readInt32LE(0), fds.readInt32LE(4)]
-}
-
 /** Bytes that wait in a pipe or terminal to be read. */
 export function unreadBytes(fd: number): number {
   const FIONREAD = 0x541b
   const count = Buffer.alloc(4)
   check(native.ioctl(fd, FIONREAD, count), 'ioctl', 'FIONREAD')
   return count.readInt32LE(0)
+}
+
+/** F_SETPIPE_SZ; what may not be that large stays as it is. */
+export function setPipeSize(fd: number, bytes: number): void {
+  const F_SETPIPE_SZ = 1031
+  if (native.fcntl(fd, F_SETPIPE_SZ, bytes) < 0 && lastErrno() !== os.errno.EPERM) {
+    throw new SyscallError(lastErrno(), 'fcntl', 'F_SETPIPE_SZ')
+  }
 }
 
 /** Of a terminal, in character cells of at most 65535 each. */

@@ -1,6 +1,7 @@
 import type net from 'node:net'
 import type { Readable, Writable } from 'node:stream'
 import { BerthError } from '../base/errors.ts'
+import { growPipe } from '../os/handles.ts'
 import { resizeTerminal } from '../os/terminals.ts'
 import type { Channels, TerminalSize } from './channels.ts'
 import { Departure } from './departure.ts'
@@ -10,6 +11,9 @@ import { within } from './within.ts'
 
 /** How long the output of what a process has left running is waited for: it may hold the pipes for good. */
 const DRAIN_MS = 10_000
+
+/** With the kernel's 64 KiB writer and reader wait for each other after each chunk. */
+const PIPE_SIZE = 256 * 1024
 
 /** The size of the client's terminal. */
 export class WindowSize {
@@ -107,6 +111,7 @@ class Session {
   constructor({ terminal, stdin, stdout, stderr }: Started, channels: Channels, size: WindowSize) {
     this.#input = terminal ?? stdin
     if (terminal === undefined) {
+      for (const pipe of [stdin, stdout]) if (pipe !== undefined) growPipe(pipe, PIPE_SIZE)
       const out = stdout === undefined ? [] : [new Forward(stdout, channels.stdout)]
       this.#outputs = [...out, new Forward(stderr, channels.stderr)]
     } else {

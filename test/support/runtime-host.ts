@@ -24,7 +24,7 @@ import { type SpecChanges, specInput } from './spec-input.ts'
 
 const BUSYBOX = '/usr/bin/busybox'
 const APPLETS =
-  'sh stty tty sha256sum nc touch sleep echo true false cat setsid yes head dd id ps kill env pwd ls tail wc'.split(
+  'sh dd tr stty tty sha256sum nc touch sleep echo true false cat setsid yes head id ps kill env pwd ls tail wc'.split(
     ' ',
   )
 
