@@ -43,12 +43,16 @@ export function isAwaited(pid: number): boolean {
   return awaited.has(pid)
 }
 
-/** Reaps a dead process if it is a child of ours for which nobody waits. */
-export function reapUnawaited(pid: number): void {
-  if (awaited.has(pid)) return
+/**
+ * Reaps a dead process if it is a child of ours for which nobody waits.
+ * @returns false if the kernel does not let go of it yet: another of its threads is still ending
+ */
+export function reapUnawaited(pid: number): boolean {
+  if (awaited.has(pid)) return true
   try {
-    sys.reap(pid)
+    return sys.reap(pid) !== undefined
   } catch (error) {
-    if (errnoOf(error) !== 'ECHILD') throw error
+    if (errnoOf(error) === 'ECHILD') return true
+    throw error
   }
 }

@@ -84,11 +84,20 @@ function ifAlive<T>(read: () => T): T | undefined {
   }
 }
 
-/** Lets go of the pid of a dead orphan that became a child of ours (`adoptOrphans`), before the next look finds it. */
-export function reapOrphan(ref: ProcessRef): void {
+/** It is stopped, or has ended: it does not fork any more. */
+export function standsStill(ref: ProcessRef): boolean {
+  const stat = readStat(ref.pid)
+  return stat === undefined || stat.startTime !== ref.startTime || 'TtZX'.includes(stat.state)
+}
+
+/**
+ * Lets go of the pid of a dead orphan that became a child of ours (`adoptOrphans`), before the next look would.
+ * @returns false if it has to be tried again
+ */
+export function reapOrphan(ref: ProcessRef): boolean {
   const stat = readStat(ref.pid)
   const isOurs = stat?.startTime === ref.startTime && stat.parent === process.pid
-  if (isOurs && stat.state === 'Z') reapUnawaited(ref.pid)
+  return !isOurs || stat.state !== 'Z' || reapUnawaited(ref.pid)
 }
 
 /** A descriptor that can only mean this very process; undefined if it is gone. */
@@ -173,8 +182,8 @@ export function descendantsIn(stats: readonly ProcessStat[], pid: number): numbe
   return found.slice(1)
 }
 
-/** How often dead orphans that nobody has asked for are looked for: they take nothing but a pid. */
-const ORPHANS_MS = 10_000
+/** How often dead orphans that nobody has asked for are looked for: they keep a pid, and their PID namespace, from ending. */
+const ORPHANS_MS = 2000
 
 /**
  * Makes this process the parent of whatever its descendants leave behind: that is how the exit code of a process is

@@ -6,8 +6,10 @@ import {
   isAlive,
   leadsSession,
   processRef,
+  reapOrphan,
   sessionMembers,
   signalProcess,
+  standsStill,
 } from '../os/processes.ts'
 
 const SIGKILL = 9
@@ -27,12 +29,14 @@ const POLL_MS = 5
  * @throws BerthError deadline if one of them does not die
  */
 export async function killTree(root: ProcessRef): Promise<void> {
-  if (!signalProcess(root, SIGSTOP)) return
+  if (!signalProcess(root, SIGSTOP)) return await untilNone([root], ref => !reapOrphan(ref))
   const session = leadsSession(root) ? root.pid : undefined
   const stopped = new Map<number, ProcessRef>()
   for (let look = 0; look < MAX_LOOKS; look++) {
+    const running = [root, ...stopped.values()].some(ref => !standsStill(ref))
     const found = members(root.pid, session).filter(pid => !stopped.has(pid))
-    if (found.length === 0) break
+    if (found.length === 0 && !running) break
+    if (found.length === 0) await sleep(1) // a signal takes effect when its process is next on a CPU
     for (const pid of found) {
       const ref = processRef(pid)
       if (ref === undefined) continue
@@ -42,16 +46,18 @@ export async function killTree(root: ProcessRef): Promise<void> {
   }
   const below = [...stopped.values()]
   for (const ref of below) signalProcess(ref, SIGKILL)
-  await allGone(below)
+  await untilNone(below, isAlive)
   signalProcess(root, SIGKILL)
-  await allGone([root])
+  await untilNone([root], isAlive)
+  // What it left became ours with its end. A PID namespace cannot end before all who died in it are reaped.
+  await untilNone([...below, root], ref => !reapOrphan(ref))
 }
 
-async function allGone(refs: readonly ProcessRef[]): Promise<void> {
+async function untilNone(refs: readonly ProcessRef[], isLeft: (ref: ProcessRef) => boolean): Promise<void> {
   const deadline = performance.now() + DEATH_MS
-  for (let alive = refs.filter(isAlive); alive.length > 0; alive = alive.filter(isAlive)) {
+  for (let left = refs.filter(isLeft); left.length > 0; left = left.filter(isLeft)) {
     if (performance.now() > deadline) {
-      throw new BerthError('deadline', `processes survived SIGKILL: ${alive.map(ref => ref.pid).join(', ')}`)
+      throw new BerthError('deadline', `processes survived SIGKILL: ${left.map(ref => ref.pid).join(', ')}`)
     }
     await sleep(POLL_MS)
   }
