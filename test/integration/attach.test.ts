@@ -1,9 +1,14 @@
 import assert from 'node:assert/strict'
+import { createHash, randomBytes } from 'node:crypto'
+import { readdirSync } from 'node:fs'
+import { Readable } from 'node:stream'
 import { test } from 'node:test'
 import { TestClient } from '../support/channels.ts'
 import { eventually, uniqueSleep, useRuntimeHost } from '../support/runtime-host.ts'
 
 const host = useRuntimeHost()
+
+const sha256 = (data: Buffer) => createHash('sha256').update(data).digest('hex')
 
 test('two clients see the output, apart by stream, until the container ends', async () => {
   const container = await host.create('read x; echo "got $x"; echo err >&2; exit 3', { stdin: true })
@@ -77,4 +82,58 @@ test('without a monitor there is nothing to attach to', async () => {
     code: 'precondition',
     message: /no monitor/,
   })
+})
+
+test('in the created state, with big input in both directions, and large chunks', async () => {
+  const container = await host.create('cat', { stdin: true, stdinOnce: true })
+  const data = randomBytes(8 * 2 ** 20)
+  // Larger than a packet may be, and no multiple of it.
+  const chunks = Array.from({ length: 84 }, (_, i) => data.subarray(i * 100_000, (i + 1) * 100_000))
+  const client = new TestClient({ stdin: Readable.from(chunks) })
+  const attached = host.attach(container, client)
+  await host.runtime.start(container.id, container.paths)
+  await attached
+  assert.deepEqual(sha256(client.stdout.bytes), sha256(data))
+})
+
+test('without stdin_once the end of a client’s stdin is that of the client, and the next one goes on', async () => {
+  const container = await host.create('while read x; do echo "got $x"; done', { stdin: true })
+  await host.runtime.start(container.id, container.paths)
+  for (const word of ['one', 'two']) {
+    const client = new TestClient({ stdin: true })
+    const attached = host.attach(container, client)
+    client.type(`${word}\n`)
+    await eventually('it answered', () => client.stdout.text === `got ${word}\n`)
+    client.endInput()
+    await attached
+  }
+  assert.equal((await host.runtime.state(container.id))?.status, 'running')
+})
+
+test('what a client types for a container that reads nothing holds up neither its leaving nor another client', async () => {
+  const container = await host.create(`echo ready; ${uniqueSleep()}`, { stdin: true })
+  const [typist, reader] = [new TestClient({ stdin: true }), new TestClient()]
+  const [typing, reading] = [host.attach(container, typist), host.attach(container, reader)]
+  await host.runtime.start(container.id, container.paths)
+  await eventually('both see it', () => [typist, reader].every(({ stdout }) => stdout.text === 'ready\n'))
+  typist.type(randomBytes(2 ** 20))
+  typist.vanish()
+  await typing
+  reader.vanish()
+  await reading
+})
+
+test('a hundred clients that come and vanish leave nothing open', async () => {
+  const container = await host.create('while :; do echo x; sleep 0.01; done', { stdin: true })
+  await host.runtime.start(container.id, container.paths)
+  const descriptors = readdirSync('/proc/self/fd').length
+  const clients = Array.from({ length: 100 }, async () => {
+    const client = new TestClient({ stdin: true })
+    const attached = host.attach(container, client)
+    await eventually('it sees something', () => client.stdout.length > 0)
+    client.vanish()
+    await attached
+  })
+  await Promise.all(clients)
+  await eventually('descriptors are closed', () => readdirSync('/proc/self/fd').length <= descriptors)
 })

@@ -8,6 +8,7 @@ import { command } from '../support/command.ts'
 import { crashed } from '../support/daemon.ts'
 import { busyboxImage } from '../support/images.ts'
 import { FOREVER } from '../support/kubelet.ts'
+import { processesWith, uniqueSleep } from '../support/runtime-host.ts'
 import { useDaemon } from '../support/use-daemon.ts'
 import { until } from '../support/wait.ts'
 
@@ -303,4 +304,31 @@ test('16: after a reboot pods are not ready and containers have exited, with all
   assert.equal(await kubelet().outputOf({ id: next, config: again }, 'echo up again'), 'up again')
   await kubelet().removePod(pod.id)
   assert.equal(existsSync(after.log_path), true)
+})
+
+/** Processes with exactly this command line. */
+function running(command: string): number {
+  return processesWith(command).length
+}
+
+test('a command that runs when the daemon is killed is ended by the next one, at whatever step it was', async () => {
+  const { daemon } = kubelet()
+  const id = await kubelet().run(await kubelet().runPod(), FOREVER)
+  // A shell that keeps none of its clients' signals, with a child in a session of its own.
+  const script = (command: string) => `trap '' HUP PIPE; setsid ${command} & ${command}; true`
+  const plain = uniqueSleep()
+  const call = kubelet().exec(id, script(plain))
+  await until('it runs', () => running(plain) === 2)
+  await daemon.kill9()
+  await assert.rejects(call)
+  assert.equal(running(plain), 2)
+  await daemon.up()
+  assert.equal(running(plain), 0)
+  // Before the runtime is started; before it is known which process it has started.
+  for (const point of ['os.spawn', 'runtime.write-process#3']) {
+    const early = uniqueSleep()
+    await dieAt(point, () => kubelet().exec(id, script(early)))
+    assert.equal(running(early), 0)
+  }
+  assert.equal((await kubelet().exec(id, 'echo alive')).stdout, 'alive\n')
 })
