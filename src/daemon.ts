@@ -255,6 +255,7 @@ async function compose(
     handlers,
     mappedMounts: podContext.mappedMounts,
     timeline,
+    sessions: () => streaming.counts(),
     startedAt,
     warnings: [...configWarnings, ...weaknesses],
   }

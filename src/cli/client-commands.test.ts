@@ -25,6 +25,7 @@ const backend: AdminBackend = {
     root: '/var/lib/berth',
     pods: { ready: 2 },
     containers: {},
+    sessions: {},
     images: 1,
     imageBytes: 2048n,
     conditions: [{ type: 'RuntimeReady', status: true, reason: '', message: '' }],

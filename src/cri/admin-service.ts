@@ -29,6 +29,8 @@ export type NodeStatus = {
   /** Counts by state. */
   readonly pods: Readonly<Record<string, number>>
   readonly containers: Readonly<Record<string, number>>
+  /** Open streams by kind. */
+  readonly sessions: Readonly<Record<string, number>>
   readonly images: number
   /** Bytes on disk. */
   readonly imageBytes: bigint

@@ -20,6 +20,8 @@ export type NodeOptions = {
   /** The node can show files with mapped owners, as user namespaces need. */
   readonly mappedMounts: boolean
   readonly timeline: Timeline
+  /** Open streams by kind. */
+  readonly sessions: () => Readonly<Record<string, number>>
   /** ns */
   readonly startedAt: bigint
   /** What an operator should know that is no error: old runtimes, ignored keys. */
@@ -73,6 +75,7 @@ function nodeStatus(options: NodeOptions): NodeStatus {
     root: config.root,
     pods: podCounts(catalog),
     containers: containerCounts(catalog),
+    sessions: options.sessions(),
     images: all.length,
     imageBytes: images.fsUsage().usedBytes,
     conditions: [

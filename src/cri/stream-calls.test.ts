@@ -45,6 +45,7 @@ test('Exec, Attach and PortForward: a wrong request names its field', async cont
     [client.runtime('Exec', { cmd: ['sh'], stdout: true }), 'container_id'],
     [client.runtime('Exec', { container_id: 'c', stdout: true }), 'cmd'],
     [client.runtime('Exec', { ...c, cmd: ['a', 'b\0'], stdout: true }), 'cmd\\[1\\]'],
+    [client.runtime('Exec', { ...c, cmd: ['echo', 'x'.repeat(2 << 20)], stdout: true }), 'cmd'],
     [client.runtime('Exec', { ...c, tty: true, stderr: true }), 'stderr'],
     [client.runtime('Exec', { ...c, ...none }), 'stdin'],
     [client.runtime('Attach', { stdout: true }), 'container_id'],

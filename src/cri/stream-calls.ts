@@ -7,6 +7,9 @@ import type { Streams } from './services.ts'
 
 type StreamCalls = Pick<RuntimeServiceHandlers, 'Exec' | 'Attach' | 'PortForward'>
 
+/** What execve(2) takes with the usual stack of 8 MiB: a command is kept until its client comes. */
+const MAX_COMMAND = 2 * 2 ** 20
+
 /** Each answers with a URL of the streaming server, to which the client comes next. */
 export function streamCalls(calls: Calls, streams: Streams): StreamCalls {
   return {
@@ -14,6 +17,8 @@ export function streamCalls(calls: Calls, streams: Streams): StreamCalls {
       const containerId = nonEmptyLine('container_id', container_id)
       if (cmd.length === 0) throw invalid('cmd', 'must not be empty')
       const command = each('cmd', cmd, withoutNul)
+      const bytes = command.reduce((sum, word) => sum + word.length, 0)
+      if (bytes > MAX_COMMAND) throw invalid('cmd', `${bytes} characters; Linux passes at most ${MAX_COMMAND} bytes`)
       return { url: streams.exec({ containerId, command, ...toWanted(wanted) }) }
     }),
 

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events'
 import { BerthError, messageOf } from '../base/errors.ts'
 import type { StreamKind } from '../model/stream-request.ts'
 import type { Log, LogFields } from '../observe/log.ts'
@@ -82,6 +83,8 @@ export class Sessions {
   ): Promise<void> {
     const began = performance.now()
     const abort = new AbortController()
+    // Every connection of a port-forward listens to it.
+    setMaxListeners(0, abort.signal)
     const over = Promise.withResolvers<void>()
     const session: Session = { subject, abort, ended: over.promise }
     this.#open.add(session)

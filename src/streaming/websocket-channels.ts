@@ -50,8 +50,7 @@ export class WebSocketChannels implements Carrier {
   readonly #events: CarrierEvents
   readonly #flow: Flow
   readonly #channels = new Map<number, Channel>()
-  #state: 'open' | 'ending' | 'closed' = 'open'
-  #lost: BerthError | undefined
+  #state: 'open' | 'ending' = 'open'
 
   /** @param socket the one below `ws` */
   constructor(ws: WebSocket, socket: Duplex, encoding: Encoding, events: CarrierEvents) {
@@ -67,11 +66,10 @@ export class WebSocketChannels implements Carrier {
       ws.pong(data)
       this.#flow.afterControl()
     })
-    ws.on('error', error => {
-      this.#lost ??= new BerthError('invalid', `WebSocket: ${messageOf(error)}`, error)
-    })
+    // The library has sent the close code that belongs to it.
+    ws.on('error', error => this.#lose(new BerthError('invalid', `WebSocket: ${messageOf(error)}`, error)))
     ws.on('close', () => {
-      this.#close()
+      this.#lose(new BerthError('cancelled', 'the client closed the connection'))
       resolve()
     })
   }
@@ -96,9 +94,7 @@ export class WebSocketChannels implements Carrier {
 
   async finish(): Promise<void> {
     if (this.#state === 'open') {
-      this.#state = 'ending'
-      this.#closeChannels()
-      this.#ws.resume()
+      this.#end()
       // A closing handshake has a time limit; it is not to begin before everything is with the kernel.
       this.#socket.write(Buffer.alloc(0), () => this.#ws.close(1000))
     }
@@ -122,8 +118,8 @@ export class WebSocketChannels implements Carrier {
     } else if (message.type === 'end') {
       this.#channels.get(message.channel)?.receiveEnd()
     } else if (message.type === 'broken') {
-      this.#lost = new BerthError('invalid', `WebSocket: ${message.why}`)
       this.#ws.close(1002)
+      this.#lose(new BerthError('invalid', `WebSocket: ${message.why}`))
     }
   }
 
@@ -144,18 +140,19 @@ export class WebSocketChannels implements Carrier {
     else this.#ws.send(Buffer.concat([CHANNEL_BYTES[number]!, bytes]))
   }
 
-  #close(): void {
-    const lost = this.#state === 'open'
-    this.#state = 'closed'
-    this.#closeChannels()
-    if (lost)
-      this.#events.onLost(this.#lost ?? new BerthError('cancelled', 'the client closed the connection'))
+  #lose(why: BerthError): void {
+    if (this.#state !== 'open') return
+    this.#end()
+    this.#events.onLost(why)
   }
 
-  #closeChannels(): void {
+  /** From here on only the closing handshake matters. */
+  #end(): void {
+    this.#state = 'ending'
     for (const channel of this.#channels.values()) channel.close()
     this.#channels.clear()
     this.#flow.close()
+    this.#ws.resume()
   }
 }
 

@@ -19,6 +19,7 @@ const admin: AdminBackend = {
     root: '',
     pods: {},
     containers: {},
+    sessions: {},
     images: 0,
     imageBytes: 0n,
     conditions: [],

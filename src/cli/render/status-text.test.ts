@@ -12,6 +12,7 @@ const status: NodeStatus = {
   root: '/var/lib/berth',
   pods: { ready: 12, notready: 1 },
   containers: { created: 0, running: 24, exited: 2 },
+  sessions: { exec: 2, attach: 0, portforward: 1 },
   images: 9,
   imageBytes: 1_300_000_000,
   conditions: [
@@ -41,6 +42,7 @@ network     not ready: NoNetwork: no configuration in /etc/cni/net.d
 runtimes    runc (runc 1.1.5)
 pods        12 ready, 1 notready
 containers  24 running, 2 exited
+sessions    2 exec, 1 portforward
 images      9, 1.2 GiB
 gzip        /usr/bin/igzip
 warning     runc 1.1.5 has known holes [2J

@@ -11,6 +11,8 @@ export type NodeStatus = {
   /** By state. */
   readonly pods: Readonly<Record<string, number>>
   readonly containers: Readonly<Record<string, number>>
+  /** Open streams by kind. */
+  readonly sessions: Readonly<Record<string, number>>
   readonly images: number
   readonly imageBytes: number
   readonly conditions: ReadonlyArray<{
@@ -38,6 +40,7 @@ export function statusText(status: NodeStatus, now: bigint): string {
     ['runtimes', status.handlers.map(({ name, runtime }) => `${name} (${runtime})`).join(', ') || 'none'],
     ['pods', counts(status.pods)],
     ['containers', counts(status.containers)],
+    ['sessions', counts(status.sessions)],
     ['images', status.images === 0 ? 'none' : `${status.images}, ${bytes(status.imageBytes)}`],
     ['gzip', status.gzipProgram || 'built in (igzip would be quicker: Debian package isal)'],
     ...status.warnings.map(warning => ['warning', warning] as const),
