@@ -18,7 +18,8 @@ export function streamCalls(calls: Calls, streams: Streams): StreamCalls {
       if (cmd.length === 0) throw invalid('cmd', 'must not be empty')
       const command = each('cmd', cmd, withoutNul)
       const bytes = command.reduce((sum, word) => sum + word.length, 0)
-      if (bytes > MAX_COMMAND) throw invalid('cmd', `${bytes} characters; Linux passes at most ${MAX_COMMAND} bytes`)
+      if (bytes > MAX_COMMAND)
+        throw invalid('cmd', `${bytes} characters; Linux passes at most ${MAX_COMMAND} bytes`)
       return { url: streams.exec({ containerId, command, ...toWanted(wanted) }) }
     }),
 
