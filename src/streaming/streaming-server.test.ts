@@ -12,6 +12,7 @@ import { SpdyClient } from '../../test/support/spdy-client.ts'
 import { serveStreams } from '../../test/support/streaming.ts'
 import { until } from '../../test/support/wait.ts'
 import { WebSocketClient } from '../../test/support/websocket-client.ts'
+import { sleep } from '../base/clock.ts'
 import { BerthError, notFound } from '../base/errors.ts'
 import { StreamingServer } from './streaming-server.ts'
 
@@ -204,14 +205,20 @@ test('the state is looked at again when the client comes', async context => {
   assert.match(error.received.toString(), /container c is exited/)
 })
 
-test('an idle session is ended, one with data is not', async context => {
+test('a session is ended when it was idle for the whole limit; data starts it anew, pings do not', async context => {
+  let lastWrite = 0
+  let ended = 0
   const { server, recorded } = await serveStreams(
     context,
     {
       exec: async (_id, _command, _tty, { stdout }, signal) => {
-        const timer = setInterval(() => stdout!.write('.'), 20)
-        setTimeout(() => clearInterval(timer), 600)
-        await once(signal, 'abort')
+        for (let round = 0; round < 20 && !signal.aborted; round++) {
+          lastWrite = performance.now()
+          stdout!.write('.')
+          await sleep(20)
+        }
+        if (!signal.aborted) await once(signal, 'abort')
+        ended = performance.now()
         throw signal.reason
       },
     },
@@ -223,7 +230,8 @@ test('an idle session is ended, one with data is not', async context => {
   const ping = setInterval(() => client.ping(1), 50)
   await client.untilClosed()
   clearInterval(ping)
-  assert.ok(stdout.received.length > 20)
+  assert.ok(stdout.received.length > 0)
+  assert.ok(ended - lastWrite >= 300, `it was ended ${ended - lastWrite} ms after its last data`)
   assert.match(error.received.toString(), /no data for 0\.3 s/)
   await until('it is logged', () => recorded.outcomes.length === 1)
   assert.deepEqual(recorded.outcomes, [['exec', 'idle']])
