@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events'
+import { sleep } from '../base/clock.ts'
 import { BerthError, messageOf } from '../base/errors.ts'
 import type { StreamKind } from '../model/stream-request.ts'
 import type { Log, LogFields } from '../observe/log.ts'
@@ -44,6 +45,9 @@ const TICK_MS = 10_000
 
 /** How long a client may take to fetch the rest, once it was told to go or that it failed. */
 const FAREWELL_MS = 5_000
+
+/** Twice what a client may take; the daemon has 30 s for all that it stops. */
+const CLOSE_MS = 2 * FAREWELL_MS
 
 const OUTCOMES: Partial<Record<BerthError['code'], SessionOutcome>> = {
   cancelled: 'client-left',
@@ -111,11 +115,14 @@ export class Sessions {
     over.resolve()
   }
 
-  /** Ends all; resolves when none is left. */
+  /** Ends all; resolves when none is left, or when what they run does not end. */
   async close(): Promise<void> {
     const why = new BerthError('unavailable', 'berth is shutting down')
     for (const { abort } of this.#open) abort.abort(why)
-    await Promise.all([...this.#open].map(({ ended }) => ended))
+    const patience = new AbortController()
+    const limit = sleep(CLOSE_MS, patience.signal).catch(() => undefined)
+    await Promise.race([Promise.all([...this.#open].map(({ ended }) => ended)), limit])
+    patience.abort()
   }
 
   #watch(carrier: Carrier, abort: AbortController): NodeJS.Timeout {

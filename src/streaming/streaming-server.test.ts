@@ -256,8 +256,15 @@ test('closing tells every client why, and leaves nothing open', async context =>
   const { port } = new URL(server.exec(exec))
   const silent = connect(Number(port), '127.0.0.1')
   await once(silent, 'connect')
+  const late = new URL(server.exec(exec))
   await until('both commands run', () => running === 2)
-  await server.close()
+  const closed = server.close()
+  const answer = once(silent, 'data')
+  const upgrade = 'Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io'
+  silent.write(`POST ${late.pathname} HTTP/1.1\r\nHost: ${late.host}\r\n${upgrade}\r\n\r\n`)
+  const end = once(silent, 'close')
+  assert.match(String(await answer), /^HTTP\/1\.1 404 /, 'who comes late gets no session')
+  await closed
   await Promise.all([spdy.untilClosed(), ws.untilClosed(), forward.untilClosed()])
   assert.match(error.received.toString(), /shutting down/)
   assert.deepEqual([spdy.goaway, forward.goaway, ws.closeCode], [0, 0, 1000])
@@ -266,7 +273,7 @@ test('closing tells every client why, and leaves nothing open', async context =>
     recorded.outcomes.map(([, outcome]) => outcome),
     ['stopped', 'stopped', 'stopped'],
   )
-  await once(silent, 'close')
+  await end
 })
 
 test('TLS: by configuration, 1.2 or newer, with a certificate that is read again', async context => {

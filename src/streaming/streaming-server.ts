@@ -67,6 +67,7 @@ export class StreamingServer {
   /** What was agreed upon with each WebSocket client, while it is upgraded. */
   readonly #agreed = new WeakMap<IncomingMessage, string>()
   #baseUrl = ''
+  #closing = false
 
   /** @throws BerthError invalid when the certificate cannot be used */
   constructor(options: StreamingOptions) {
@@ -147,6 +148,7 @@ export class StreamingServer {
 
   /** Ends all sessions, telling their clients why. */
   async close(): Promise<void> {
+    this.#closing = true
     this.#server.close()
     await this.#sessions.close()
     for (const socket of this.#sockets) socket.destroy()
@@ -201,7 +203,8 @@ export class StreamingServer {
 
   #redeem(request: IncomingMessage): StreamRequest {
     const { kind, token } = admit(request, this.#options.allowedOrigins)
-    const asked = this.#tokens.redeem(token)
+    // One that was connected already when the server was closed.
+    const asked = this.#closing ? undefined : this.#tokens.redeem(token)
     if (asked?.kind !== kind) throw new Refusal(404, 'not found')
     return asked
   }
