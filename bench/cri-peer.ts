@@ -6,7 +6,7 @@ import type { PodSandboxConfig } from '../src/cri/generated/runtime/v1/PodSandbo
 import { Daemon, type DaemonOptions } from './daemon.ts'
 import { type Handler, type Peer, type PeerName, type Steps, StepTimer } from './peer.ts'
 import { placesOf } from './places.ts'
-import { findProcesses } from './processes.ts'
+import { findProcesses, treeCpuMs } from './processes.ts'
 
 type CriPod = { readonly podId: string; readonly containerId: string }
 
@@ -96,6 +96,10 @@ export class CriPeer implements Peer {
 
   async pull(image: string): Promise<void> {
     await this.daemon.client.image('PullImage', { image: { image } })
+  }
+
+  cpuMs(): number {
+    return treeCpuMs(this.daemon.pid)
   }
 
   async removeImage(image: string): Promise<void> {

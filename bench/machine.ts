@@ -1,8 +1,9 @@
 import { execFileSync } from 'node:child_process'
-import { readFileSync, statfsSync } from 'node:fs'
+import { existsSync, readFileSync, statfsSync } from 'node:fs'
 import { cpus, loadavg, release, totalmem } from 'node:os'
 import { containerdVersion } from './containerd.ts'
 import { DATA } from './places.ts'
+import { skopeoVersion } from './skopeo.ts'
 
 const FILE_SYSTEMS: Readonly<Record<number, string>> = {
   61267: 'ext4',
@@ -35,5 +36,15 @@ function packages(): string {
   const text = execFileSync('dpkg-query', ['-W', '-f', '${Package} ${Version}\n', ...names], {
     encoding: 'utf8',
   })
-  return text.trim().replaceAll('\n', ', ')
+  const optional = [
+    `igzip ${hasProgram('igzip')}`,
+    `pigz ${hasProgram('pigz')}`,
+    `skopeo ${skopeoVersion() ?? 'not installed'}`,
+  ]
+  return [...text.trim().split('\n'), ...optional].join(', ')
+}
+
+/** They make gzip quicker: igzip for Berth, pigz for containerd. */
+function hasProgram(name: string): string {
+  return existsSync(`/usr/bin/${name}`) ? 'installed' : 'not installed'
 }

@@ -3,9 +3,12 @@ import { join } from 'node:path'
 import type { PeerName } from './peer.ts'
 import { placesOf } from './places.ts'
 
+/** Those that run pods. */
+type PodPeer = Exclude<PeerName, 'skopeo'>
+
 export const PLUGIN_DIR = '/usr/lib/cni'
 
-const SUBNETS: Readonly<Record<PeerName, string>> = {
+const SUBNETS: Readonly<Record<PodPeer, string>> = {
   floor: '10.201.0.0/16',
   containerd: '10.202.0.0/16',
   Berth: '10.203.0.0/16',
@@ -14,7 +17,7 @@ const SUBNETS: Readonly<Record<PeerName, string>> = {
 const CNI_VERSION = '1.0.0'
 
 /** One bridge without masquerade, with addresses from a directory of the peer's own. */
-function bridgeOf(peer: PeerName): Readonly<Record<string, unknown>> {
+function bridgeOf(peer: PodPeer): Readonly<Record<string, unknown>> {
   return {
     type: 'bridge',
     bridge: `bench-${peer.toLowerCase().slice(0, 6)}`,
@@ -30,12 +33,12 @@ function bridgeOf(peer: PeerName): Readonly<Record<string, unknown>> {
 }
 
 /** What a plugin reads on its standard input. */
-export function pluginInput(peer: PeerName): string {
+export function pluginInput(peer: PodPeer): string {
   return JSON.stringify({ cniVersion: CNI_VERSION, name: 'bench', ...bridgeOf(peer) })
 }
 
 /** @returns the configuration directory that a daemon is given */
-export function writeNetworkConfig(peer: PeerName): string {
+export function writeNetworkConfig(peer: PodPeer): string {
   const directory = join(placesOf(peer).run, 'net.d')
   mkdirSync(directory, { recursive: true })
   const list = { cniVersion: CNI_VERSION, name: 'bench', plugins: [bridgeOf(peer)] }

@@ -14,6 +14,8 @@ export type Plan = {
   readonly pulls: number
   /** Of the image of six layers, compressed. */
   readonly megabytes: number
+  /** Of the image during whose pull memory is watched. */
+  readonly largeMegabytes: number
 }
 
 export const WHOLE: Plan = {
@@ -27,6 +29,7 @@ export const WHOLE: Plan = {
   restarts: 5,
   pulls: 3,
   megabytes: 300,
+  largeMegabytes: 5000,
 }
 
 /** To see that all of it works: its figures say little. */
@@ -41,6 +44,7 @@ export const QUICK: Plan = {
   restarts: 1,
   pulls: 1,
   megabytes: 60,
+  largeMegabytes: 200,
 }
 
 /** As the reach says it; two processors are busy with four. */

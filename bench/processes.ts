@@ -28,6 +28,30 @@ export function cpuMs(pid: number): number {
   return (Number(fields[11]) + Number(fields[12])) * TICK_MS
 }
 
+type Stat = { readonly pid: number; readonly parent: number; readonly cpuMs: number }
+
+/** A process and all that descend from it: with the time of those that have ended and were waited for. */
+export function treeOf(root: number): Stat[] {
+  const all = findProcesses(() => true).map(statOf)
+  const tree = all.filter(({ pid }) => pid === root)
+  for (const { pid } of tree) tree.push(...all.filter(({ parent }) => parent === pid))
+  return tree
+}
+
+export function treeCpuMs(root: number): number {
+  return treeOf(root).reduce((sum, { cpuMs }) => sum + cpuMs, 0)
+}
+
+function statOf(pid: number): Stat {
+  const text = readProc(pid, 'stat')
+  const fields = text
+    .slice(text.lastIndexOf(')') + 2)
+    .split(' ')
+    .map(Number)
+  const ticks = fields.slice(11, 15).reduce((sum, count) => sum + count, 0)
+  return { pid, parent: fields[1] ?? 0, cpuMs: ticks * TICK_MS }
+}
+
 /** `Name:  123 kB` */
 function field(text: string, name: string): number {
   return Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(text)?.[1] ?? 0)

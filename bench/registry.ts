@@ -18,24 +18,27 @@ export type ImageNames = {
   /** Five layers of `sixLayers` and one of its own. */
   readonly oneNew: string
   readonly fortyLayers: string
+  /** Six layers of its own, gzip without compression, as of models: what counts is the way through the daemon. */
+  readonly large: string
 }
 
 type Question = 'blobs served'
 type Answer = { readonly names: ImageNames } | { readonly served: number }
 
-/** Making the big image takes half a minute the first time. */
-const READY_MS = 180_000
+/** Making the images takes minutes the first time. */
+const READY_MS = 1_200_000
 const ANSWER_MS = 10_000
 
 export type Registry = {
   readonly names: ImageNames
-  /** How many blobs were asked for since the last question. */
+  /** How many different blobs were asked for since the last question. */
   blobsServed(): Promise<number>
   close(): void
 }
 
-export async function startRegistry(megabytes: number): Promise<Registry> {
-  const child = fork(import.meta.filename, [String(megabytes)], { stdio: 'inherit' })
+export async function startRegistry(megabytes: number, largeMegabytes: number): Promise<Registry> {
+  const args = [String(megabytes), String(largeMegabytes)]
+  const child = fork(import.meta.filename, args, { stdio: 'inherit' })
   const answer = (ms: number): Promise<Answer> => {
     const { promise, resolve, reject } = Promise.withResolvers<Answer>()
     const timer = setTimeout(() => reject(new Error(`no answer of the registry after ${ms} ms`)), ms)
@@ -61,7 +64,7 @@ export async function startRegistry(megabytes: number): Promise<Registry> {
   }
 }
 
-async function serve(megabytes: number): Promise<void> {
+async function serve(megabytes: number, largeMegabytes: number): Promise<void> {
   const registry = await TestRegistry.start()
   const push = (image: TestImage, name: string): string => {
     registry.push(image, `bench/${name}`, '1')
@@ -69,17 +72,21 @@ async function serve(megabytes: number): Promise<void> {
   }
   // Seven layers: six for one image, the last takes the place of the sixth in the other.
   const bytes = Math.round((megabytes * 1e6 * 7) / 6)
-  const { layers } = await bigImage({ layers: 7, bytes, directory: join(CACHE, 'images') })
+  const directory = join(CACHE, 'images')
+  const { layers } = await bigImage({ layers: 7, bytes, directory })
+  const large = await bigImage({ layers: 6, bytes: largeMegabytes * 1e6, directory, isStored: true })
   const names: ImageNames = {
     workload: push(await busyboxImage(), 'busybox'),
     pause: push(await pauseImage(), 'pause'),
     sixLayers: push(imageOf(layers.slice(0, 6)), 'six'),
     oneNew: push(imageOf([...layers.slice(0, 5), layers[6]!]), 'one-new'),
     fortyLayers: push(imageOf(await Promise.all(Array.from({ length: 40 }, smallLayer))), 'forty'),
+    large: push(large, 'large'),
   }
   process.on('message', () => {
-    const served = registry.requestsTo(/^GET .*\/blobs\//).length
+    const paths = registry.requestsTo(/^GET .*\/blobs\//).map(({ path }) => path)
     registry.requests.length = 0
+    const served = new Set(paths).size
     process.send!({ served } satisfies Answer)
   })
   process.on('disconnect', () => process.exit())
@@ -104,4 +111,6 @@ function smallLayer(_: unknown, number: number): ReturnType<typeof layerOf> {
   return layerOf([{ name: 'data/' }, { name: `data/${number}/` }, ...files])
 }
 
-if (process.argv[1] === import.meta.filename) await serve(Number(process.argv[2]))
+if (process.argv[1] === import.meta.filename) {
+  await serve(Number(process.argv[2]), Number(process.argv[3]))
+}

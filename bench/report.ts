@@ -14,6 +14,7 @@ type Row = {
 }
 
 const PEERS: readonly PeerName[] = ['floor', 'containerd', 'Berth']
+const PULLERS: readonly PeerName[] = ['floor', 'skopeo', 'containerd', 'Berth']
 
 function podRows(handler: Handler, withReach: boolean): Row[] {
   const rows: Row[] = [
@@ -57,18 +58,35 @@ const STANDING: readonly Row[] = [
   { measure: 'restart', title: 'SIGKILL until all are listed as running', unit: 's', reach: { value: 1 } },
 ]
 
+function pullRows(name: string, title: string, reach: Reach): Row[] {
+  return [
+    { measure: `pull ${name}`, title: `${title}, until it returns`, unit: 's' },
+    { measure: `pull ${name}, synced`, title: `${title}, and a sync`, unit: 's', reach },
+    { measure: `pull ${name}, cpu`, title: `${title}, processor time`, unit: 's' },
+  ]
+}
+
 const PULLS: readonly Row[] = [
+  ...pullRows('six', '6 layers, 300 MB', { containerd: 0.6 }),
+  ...pullRows('one new', 'one of the 6 layers new', { containerd: 0.5 }),
+  ...pullRows('forty', '40 small layers', { containerd: 0.7 }),
+]
+
+const PULLING: readonly Row[] = [
   {
-    measure: 'pull six',
-    title: '6 layers, 300 MB, until PullImage returns',
-    unit: 's',
-    reach: { containerd: 0.75 },
+    measure: 'pulling rss',
+    title: 'most memory of the daemon during a pull of 5 GB, RSS',
+    unit: 'MiB',
+    reach: { value: 200 },
   },
-  { measure: 'pull six, synced', title: '6 layers, 300 MB, and a sync', unit: 's' },
-  { measure: 'pull one new', title: 'one of the 6 layers new, until PullImage returns', unit: 's' },
-  { measure: 'pull one new, synced', title: 'one of the 6 layers new, and a sync', unit: 's' },
-  { measure: 'pull forty', title: '40 small layers, until PullImage returns', unit: 's' },
-  { measure: 'pull forty, synced', title: '40 small layers, and a sync', unit: 's' },
+  { measure: 'pulling workers rss', title: 'of all its children beside it, RSS', unit: 'MiB' },
+  { measure: 'pulling p50', title: 'calls while two pulls run, median', unit: 'ms' },
+  {
+    measure: 'pulling p99',
+    title: 'calls while two pulls run, 99th percentile',
+    unit: 'ms',
+    reach: { value: 25 },
+  },
 ]
 
 export type ReportOptions = {
@@ -85,19 +103,19 @@ export function report(samples: Samples, { handlers, pods, machine }: ReportOpti
     parts.push(`### The calls behind them, 1 at a time, ${handler}`, table(samples, stepRows(handler)))
   }
   parts.push(`### With ${pods} pods`, table(samples, STANDING))
-  parts.push('### Pulls', table(samples, PULLS))
+  parts.push('### Pulls', table(samples, PULLS, PULLERS))
+  parts.push('### A daemon that pulls', table(samples, PULLING))
   return `${parts.join('\n\n')}\n`
 }
 
-const HEAD = `| | floor | containerd | Berth | Berth : containerd | Berth : floor | reach |
-|---|---|---|---|---|---|---|`
-
-function table(samples: Samples, rows: readonly Row[]): string {
-  return [HEAD, ...rows.map(row => tableRow(samples, row))].join('\n')
+function table(samples: Samples, rows: readonly Row[], peers = PEERS): string {
+  const head = ['', ...peers, 'Berth : containerd', 'Berth : floor', 'reach']
+  const lines = [`| ${head.join(' | ')} |`, `|${'---|'.repeat(head.length)}`]
+  return [...lines, ...rows.map(row => tableRow(samples, row, peers))].join('\n')
 }
 
-function tableRow(samples: Samples, row: Row): string {
-  const cells = PEERS.map(peer => cell(samples.of(row.measure, peer), row.unit))
+function tableRow(samples: Samples, row: Row, peers: readonly PeerName[]): string {
+  const cells = peers.map(peer => cell(samples.of(row.measure, peer), row.unit))
   const ratios = (['containerd', 'floor'] as const).map(peer => {
     const value = ratio(samples, row, peer)
     return value === undefined ? '' : value.toFixed(2)

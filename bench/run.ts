@@ -9,18 +9,20 @@ import { warmThreadPool } from '../src/os/node.ts'
 import { checkExitNotices } from '../src/os/pidfd.ts'
 import { berth } from './berth.ts'
 import { containerd, fetchContainerd } from './containerd.ts'
+import { CriPeer } from './cri-peer.ts'
 import { furnish, runEnclosed } from './enclosure.ts'
 import { Floor } from './floor.ts'
 import { installedHandlers } from './handlers.ts'
 import { describeMachine } from './machine.ts'
 import { measurePods } from './measure-pods.ts'
-import { measurePulls } from './measure-pulls.ts'
+import { measurePulling, measurePulls } from './measure-pulls.ts'
 import { measureStanding } from './measure-standing.ts'
-import type { Peer, PeerName } from './peer.ts'
+import type { Peer, PeerName, Puller } from './peer.ts'
 import { ROOT } from './places.ts'
 import { type Plan, QUICK, WHOLE } from './plan.ts'
 import { type Registry, startRegistry } from './registry.ts'
 import { report } from './report.ts'
+import { Skopeo, skopeoVersion } from './skopeo.ts'
 import { Samples } from './statistics.ts'
 
 const PARTS = ['pods', 'standing', 'pulls'] as const
@@ -68,7 +70,7 @@ async function measure(): Promise<void> {
   const handlers = new Map([...installedHandlers()].filter(([name]) => chosen('handlers').includes(name)))
   const machine = describeMachine(new Date())
   say('the registry and its images')
-  const registry = await startRegistry(plan.megabytes)
+  const registry = await startRegistry(plan.megabytes, plan.largeMegabytes)
   const samples = new Samples()
   const peers = await openPeers(handlers, registry)
   await measureAll(peers, [...handlers.keys()], registry, plan, samples)
@@ -114,7 +116,14 @@ async function measureAll(
   }
   if (parts.includes('pulls')) {
     say('pulls')
-    await measurePulls(peers, registry, plan, samples)
+    const pullers: Puller[] = [...peers]
+    if (skopeoVersion() !== undefined) pullers.push(new Skopeo())
+    await measurePulls(pullers, registry, plan, samples)
+    for (const peer of peers) {
+      if (!(peer instanceof CriPeer)) continue
+      say(`what a large pull costs, ${peer.name}`)
+      await measurePulling(peer, registry, samples)
+    }
   }
 }
 

@@ -12,21 +12,40 @@ const MAGIC_LENGTH = 4
 export type Format = 'gzip' | 'zstd' | 'plain'
 
 /** A blob whose compression is known; its bytes can be read once. */
-export type Sniffed = { readonly format: Format; readonly bytes: AsyncIterable<Buffer> }
+export type Sniffed = {
+  readonly format: Format
+  readonly bytes: AsyncIterable<Buffer>
+  /** It has fewer bytes than were asked for. */
+  readonly isSmall: boolean
+}
 
 /** Decompresses gzip: Node's own zlib, or a program. */
 export type Gunzip = (source: AsyncIterable<Buffer>, output: (chunk: Buffer) => void) => Promise<void>
 
-/** Tells the compression by the first bytes. */
-export async function sniff(source: AsyncIterable<Buffer>): Promise<Sniffed> {
-  const pieces = withWholeMagic(source)[Symbol.asyncIterator]()
-  const first = await pieces.next()
-  const rest = { [Symbol.asyncIterator]: () => pieces }
-  if (first.done === true) return { format: 'plain', bytes: rest } // an empty layer, as some builders write them
-  const magic = first.value.subarray(0, MAGIC_LENGTH)
+/**
+ * Tells the compression by the first bytes.
+ * @param least bytes that are read ahead, if there are so many, to tell a small blob from a large one
+ */
+export async function sniff(source: AsyncIterable<Buffer>, least = MAGIC_LENGTH): Promise<Sniffed> {
+  const pieces = source[Symbol.asyncIterator]()
+  const head: Buffer[] = []
+  let length = 0
+  while (length < Math.max(least, MAGIC_LENGTH)) {
+    const next = await pieces.next()
+    if (next.done === true) break
+    if (next.value.length === 0) continue
+    head.push(next.value)
+    length += next.value.length
+  }
+  const magic = Buffer.concat(head.slice(0, MAGIC_LENGTH)).subarray(0, MAGIC_LENGTH)
   const isGzip = magic[0] === 0x1f && magic[1] === 0x8b && magic[2] === 8
   const format = isGzip ? 'gzip' : isZstdMagic(magic) ? 'zstd' : 'plain'
-  return { format, bytes: startingWith(first.value, rest) }
+  return { format, bytes: startingWith(head, pieces), isSmall: length < least }
+}
+
+async function* startingWith(head: readonly Buffer[], rest: AsyncIterator<Buffer>): AsyncGenerator<Buffer> {
+  yield* head
+  yield* { [Symbol.asyncIterator]: () => rest }
 }
 
 /**
@@ -46,27 +65,6 @@ export async function decompress(
 
 function gunzipHere(source: AsyncIterable<Buffer>, output: (chunk: Buffer) => void): Promise<void> {
   return through('gzip', createGunzip(OPTIONS), source, output)
-}
-
-/** The same bytes; the first piece has all of the magic number, if there are so many bytes. */
-async function* withWholeMagic(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  let head: Buffer | undefined = Buffer.alloc(0)
-  for await (const chunk of source) {
-    if (head === undefined) {
-      yield chunk
-      continue
-    }
-    head = Buffer.concat([head, chunk])
-    if (head.length < MAGIC_LENGTH) continue
-    yield head
-    head = undefined
-  }
-  if (head !== undefined && head.length > 0) yield head
-}
-
-async function* startingWith(first: Buffer, rest: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {
-  yield first
-  yield* rest
 }
 
 async function* frames(source: AsyncIterable<Buffer>): AsyncGenerator<Buffer> {

@@ -22,6 +22,9 @@ import { BULK_FD, FrameReader, recordOf, type UnpackJob, type UnpackReply } from
 
 const IDENTITY_MAP = /^\s*0\s+0\s+4294967295\s*$/
 
+/** Compressed bytes for which starting a program, 2 ms, pays. */
+const WORTH_A_PROGRAM = 512 * 1024
+
 /** Absolute path; undefined: gzip is decompressed here. */
 const [gzipProgram] = process.argv.slice(2)
 const root = openSync('/', 'r')
@@ -44,9 +47,9 @@ async function answer(job: UnpackJob): Promise<UnpackReply> {
 
 async function unpack({ staging, limits }: UnpackJob): Promise<UnpackReply> {
   const blob = new Meter()
-  const sniffed = await sniff(metered(frames.run(), blob))
-  const program =
-    gzipProgram !== undefined && sniffed.format === 'gzip' ? startGzipProgram(gzipProgram) : undefined
+  const sniffed = await sniff(metered(frames.run(), blob), WORTH_A_PROGRAM)
+  const isWorthIt = sniffed.format === 'gzip' && !sniffed.isSmall
+  const program = gzipProgram !== undefined && isWorthIt ? startGzipProgram(gzipProgram) : undefined
   const gunzip = program instanceof GzipProgram ? program : undefined
   const problem = program instanceof GzipProgram ? undefined : program?.problem
   try {

@@ -19,15 +19,19 @@ export async function bigImage(options: {
   readonly layers: number
   readonly bytes: number
   readonly directory: string
+  /** gzip without compression: made, and read, many times as fast. */
+  readonly isStored?: boolean
 }): Promise<TestImage> {
-  const name = `${options.layers}x${options.bytes}`
+  const { isStored = false } = options
+  const name = `${options.layers}x${options.bytes}${isStored ? '.stored' : ''}`
   const index = join(options.directory, `${name}.json`)
   if (!existsSync(index)) {
     mkdirSync(options.directory, { recursive: true })
     const layers: Layer[] = []
     for (let number = 0; number < options.layers; number++) {
       const file = join(options.directory, `${name}.${number}.tar.gz`)
-      layers.push(await bigLayer(file, number, Math.floor(options.bytes / options.layers)))
+      const bytes = Math.floor(options.bytes / options.layers)
+      layers.push(await bigLayer(file, isStored ? 100 + number : number, bytes, isStored))
     }
     // Last, and by rename: its presence says that all layers are whole.
     writeFileSync(`${index}.new`, JSON.stringify(layers))
@@ -36,10 +40,10 @@ export async function bigImage(options: {
   return imageOf(JSON.parse(readFileSync(index, 'utf8')) as Layer[], { cmd: ['true'] })
 }
 
-async function bigLayer(file: string, number: number, bytes: number): Promise<Layer> {
+async function bigLayer(file: string, number: number, bytes: number, isStored: boolean): Promise<Layer> {
   const diff = createHash('sha256')
   const digest = createHash('sha256')
-  const compressor = createGzip({ chunkSize: 256 * 1024 })
+  const compressor = createGzip({ chunkSize: 256 * 1024, ...(isStored ? { level: 0 } : {}) })
   let size = 0
   compressor.on('data', (chunk: Buffer) => {
     size += chunk.length
@@ -48,7 +52,7 @@ async function bigLayer(file: string, number: number, bytes: number): Promise<La
 
   async function* tar(): AsyncGenerator<Buffer> {
     const content = new Content(number + 1)
-    for (let index = 0, total = 0; total < bytes * RATIO; index++) {
+    for (let index = 0, total = 0; total < bytes * (isStored ? 1 : RATIO); index++) {
       const name = `data/layer${number}/${index >> 8}/file${index}`
       const entry = tarEntry({ name, content: content.next() })
       total += entry.length

@@ -61,15 +61,16 @@ export class DockerRegistry {
    * Copies an image, or what is attached to one, into it with skopeo.
    *
    * @param from `127.0.0.1:…/name:tag` of a plain registry
+   * @param form skopeo's flags for another format or compression; as it is unless given
    */
-  async copy(from: string, name: string): Promise<void> {
+  async copy(from: string, name: string, form = ['--preserve-digests']): Promise<void> {
     const policy = join(this.#directory, 'policy.json')
     writeFileSync(policy, '{"default":[{"type":"insecureAcceptAnything"}]}')
     await output(
       'skopeo',
       `--policy=${policy}`,
       'copy',
-      '--preserve-digests',
+      ...form,
       '--src-tls-verify=false',
       `--dest-cert-dir=${join(this.#directory, 'certs')}`,
       '--dest-creds=anna:geheim',
