@@ -48,6 +48,9 @@ export type DownloadOptions = {
 /** Between the network and the one who unpacks. */
 const HIGH_WATER_MARK = 1 << 20
 
+/** Why requests are broken off; made once, since an exception costs its stack. */
+const NOT_WANTED = new Error('the bytes are not wanted any more')
+
 /** A further connection is opened each time the reader has waited for so long in all. */
 const GROW_AFTER_MS = 250
 
@@ -256,6 +259,7 @@ class Part {
   #readyBytes = 0
   #error: unknown
   readonly #closed = new AbortController()
+  #isClosed = false
   #wakeReader: () => void = () => undefined
   #wakeWriter: () => void = () => undefined
 
@@ -297,9 +301,10 @@ class Part {
 
   /** Breaks off what is running. */
   close(): void {
-    if (this.#closed.signal.aborted) return
+    if (this.#isClosed) return
+    this.#isClosed = true
     this.#ahead?.give()
-    this.#closed.abort()
+    if (!this.hasEnded) this.#closed.abort(NOT_WANTED)
     this.#wakeWriter()
   }
 
@@ -309,8 +314,8 @@ class Part {
         this.#ready.push(chunk)
         this.#readyBytes += chunk.length
         this.#wakeReader()
-        while (this.#readyBytes >= this.#limit && !this.#closed.signal.aborted) await this.#room()
-        if (this.#closed.signal.aborted) return
+        while (this.#readyBytes >= this.#limit && !this.#isClosed) await this.#room()
+        if (this.#isClosed) return
       }
     } catch (error) {
       this.#error = error
@@ -362,7 +367,7 @@ class DownloadStream extends Readable implements BlobStream {
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
     this.#caller.removeEventListener('abort', this.#onAbort)
-    this.#abort.abort()
+    this.#abort.abort(NOT_WANTED)
     this.#chunks.return(undefined).catch(() => undefined)
     done(error)
   }
