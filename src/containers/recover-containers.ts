@@ -7,7 +7,7 @@ import type { Container } from '../model/container.ts'
 import { removeTree } from '../os/files.ts'
 import { bootId } from '../os/node.ts'
 import { isAlive } from '../os/processes.ts'
-import { killLeftExecs } from '../runtime/left-execs.ts'
+import { killLeftExec } from '../runtime/left-execs.ts'
 import { type ContainerContext, pathsOf, runtimeOf } from './context.ts'
 import type { Exits } from './exits.ts'
 import { undoContainer } from './remove-container.ts'
@@ -22,7 +22,7 @@ const NODE_REBOOT_CODE = 255
  * records what ended meanwhile. One container that cannot be recovered becomes `unknown` and stops nobody else.
  */
 export async function recoverContainers(context: ContainerContext, exits: Exits): Promise<void> {
-  await killLeftExecs(context.paths.execs, context.cgroups)
+  await killLeftExecs(context)
   const slots = new Semaphore('recovery', PARALLEL)
   const all = [...context.catalog.containers()]
   await Promise.all(
@@ -43,6 +43,17 @@ export async function recoverContainers(context: ContainerContext, exits: Exits)
       }),
     ),
   )
+}
+
+/** Commands whose clients are gone with the last daemon. One that cannot be ended goes with its container. */
+async function killLeftExecs({ paths, cgroups, log }: ContainerContext): Promise<void> {
+  for (const name of namesIn(paths.execs)) {
+    try {
+      await killLeftExec(join(paths.execs, name), cgroups)
+    } catch (error) {
+      log.warn({ exec: name, error: messageOf(error) }, 'a command of the last daemon could not be ended')
+    }
+  }
 }
 
 async function recoverContainer(

@@ -3,7 +3,7 @@ import type { Readable, Writable } from 'node:stream'
 import { finished } from 'node:stream/promises'
 import { BerthError } from '../base/errors.ts'
 import { AttachSocket, STDERR, STDOUT } from './attach-socket.ts'
-import type { Channels } from './channels.ts'
+import type { Channels, TerminalSize } from './channels.ts'
 import { resizeLine, tellMonitor } from './control.ts'
 import { Departure } from './departure.ts'
 import { DetachKeys } from './detach-keys.ts'
@@ -70,7 +70,9 @@ class Client {
     using client = new Departure(signal)
     const receive = (stream: number, bytes: Buffer) => this.#receive(stream, bytes)
     this.#socket.receivers.add(receive)
-    if (terminal) this.#channels.onResize(size => void tellMonitor(paths.bundle, resizeLine(size)))
+    const { stdin, stdout, stderr } = this.#channels
+    for (const stream of [stdin, stdout, stderr]) stream?.on('error', () => undefined) // the signal tells
+    if (terminal) this.#channels.onResize(size => resize(paths.bundle, size))
     try {
       void this.#feed(client)
       const outputEnded = await Promise.race([
@@ -81,6 +83,7 @@ class Client {
       if (outputEnded === true) await Promise.race([this.#finish(), client.gone])
     } finally {
       this.#socket.receivers.delete(receive)
+      if (client.isGone) stdin?.destroy() // nothing comes any more, and that is to be noticed
     }
   }
 
@@ -127,6 +130,15 @@ class Client {
         return
       }
     }
+  }
+}
+
+/** A client cannot do anything about a monitor that does not listen, and the next size may be heard. */
+function resize(bundle: string, size: TerminalSize): void {
+  try {
+    tellMonitor(bundle, resizeLine(size))
+  } catch {
+    // EAGAIN
   }
 }
 

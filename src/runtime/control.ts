@@ -18,6 +18,7 @@ export function resizeLine({ width, height }: TerminalSize): string {
 /**
  * One line to the monitor of a bundle. Never blocks: without a reader the open fails at once.
  * @returns false if there is no monitor any more
+ * @throws Error EAGAIN if it is stopped and has not read earlier ones
  */
 export function tellMonitor(bundle: string, line: string): boolean {
   return effectSync('runtime', 'tell-monitor', bundle, () => {
@@ -31,6 +32,9 @@ export function tellMonitor(bundle: string, line: string): boolean {
     try {
       writeSync(fifo, line)
       return true
+    } catch (error) {
+      if (errnoOf(error) === 'EPIPE') return false
+      throw error
     } finally {
       closeSync(fifo)
     }

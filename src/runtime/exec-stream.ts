@@ -139,7 +139,7 @@ class Session {
 /** What nobody takes any more is read all the same: other streams may wait behind it in the client's connection. */
 function feed(source: Readable, sink: Writable, endsIt: boolean): void {
   source.pipe(sink, { end: endsIt })
-  source.on('error', () => sink.destroy())
+  source.on('error', () => sink.destroy()) // the client has left, as its signal tells
   sink.on('error', () => undefined) // EPIPE: the process does not read; that it ends is known otherwise
   sink.on('close', () => {
     source.unpipe(sink)

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { errnoOf } from '../base/errors.ts'
 import type { ProcessRef } from '../model/pod.ts'
@@ -9,18 +9,15 @@ import { EXEC_FILES, readPid } from './exec.ts'
 import { killTree } from './process-tree.ts'
 
 /**
- * Ends what a daemon that died has left running in containers: nobody holds its streams any more.
- * @param execs the parent of the directories that were given to `exec`
+ * Ends what a daemon that died has left running in a container: nobody holds its streams any more.
+ * @param directory that was given to `exec`; removed when nothing of it is left
  */
-export async function killLeftExecs(execs: string, cgroups: Pick<Cgroups, 'pids'>): Promise<void> {
-  for (const name of namesIn(execs)) {
-    const directory = join(execs, name)
-    // A runtime that is still at work first: it leaves the pid when it ends, and its process to us before.
-    for (const runtime of processesWithArgument(join(directory, EXEC_FILES.process))) await killTree(runtime)
-    const left = leftProcess(directory, cgroups)
-    if (left !== undefined) await killTree(left)
-    await removeTree(directory)
-  }
+export async function killLeftExec(directory: string, cgroups: Pick<Cgroups, 'pids'>): Promise<void> {
+  // A runtime that is still at work first: it leaves the pid when it ends, and its process to us before.
+  for (const runtime of processesWithArgument(join(directory, EXEC_FILES.process))) await killTree(runtime)
+  const left = leftProcess(directory, cgroups)
+  if (left !== undefined) await killTree(left)
+  await removeTree(directory)
 }
 
 /** The pid may be another's by now. Where the daemon died before it wrote down which process it is, the pid alone tells. */
@@ -39,15 +36,6 @@ function textOf(file: string): string | undefined {
     return readFileSync(file, 'utf8')
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return undefined
-    throw error
-  }
-}
-
-function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory)
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return []
     throw error
   }
 }

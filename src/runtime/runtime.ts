@@ -36,7 +36,7 @@ export type ExecCommand = {
   readonly process: OciProcess
   /**
    * A private directory, made here and removed when the process has ended; its path is at most 99 bytes long. From
-   * one that a crash has left, `killLeftExecs` finds the process.
+   * one that a crash has left, `killLeftExec` finds the process.
    */
   readonly directory: string
 }

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import { test } from 'node:test'
 import { processRef, signalProcess } from '../../src/os/processes.ts'
-import { killLeftExecs } from '../../src/runtime/left-execs.ts'
+import { killLeftExec } from '../../src/runtime/left-execs.ts'
 import { TestClient } from '../support/channels.ts'
 import {
   eventually,
@@ -224,7 +224,7 @@ test('what a daemon that died has left is found and killed; another process with
     .map(name => join(execs, name))
     .find(path => path !== directory)!
   writeFileSync(join(otherDirectory, 'start-time'), '1')
-  await killLeftExecs(execs, host.cgroups)
+  for (const path of [directory, otherDirectory]) await killLeftExec(path, host.cgroups)
   assert.deepEqual([processesWith(ours).length, processesWith(other).length], [0, 1])
   assert.equal(existsSync(directory), false)
   assert.equal(await running, 137)
