@@ -14,12 +14,15 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { isCode } from '../../src/base/errors.ts'
 import { newId } from '../../src/base/ids.ts'
+import { exitOf } from '../../src/os/children.ts'
 import * as files from '../../src/os/files.ts'
 import * as mounts from '../../src/os/mounts.ts'
 import * as node from '../../src/os/node.ts'
+import { adoptOrphans } from '../../src/os/processes.ts'
 import { run, start } from '../../src/os/spawn.ts'
 import * as sys from '../../src/os/syscalls.ts'
 import { ScratchMount } from '../support/scratch-mount.ts'
+import { until } from '../support/wait.ts'
 
 const scratch = new ScratchMount()
 
@@ -231,4 +234,17 @@ test('systemd is told, by path and by abstract name', async () => {
     assert.equal(await child.exited, 0)
   }
   assert.throws(() => node.notifySystemd('READY=1', scratch.path('nobody')), { code: 'ENOENT' })
+})
+
+test('orphans become ours: one that is waited for tells its exit code, the others are reaped', async () => {
+  adoptOrphans()
+  const { stdout } = await run('/bin/sh', {
+    args: ['-c', 'sleep 0.1 <&- >&- 2>&- & echo $!; sh -c "sleep 0.1; exit 7" <&- >&- 2>&- & echo $!'],
+    env: { PATH: '/usr/bin:/bin' },
+    timeoutMs: 10_000,
+  })
+  const [ignored, awaited] = stdout.toString().split('\n').map(Number) as [number, number]
+  assert.equal(await exitOf(awaited), 7)
+  assert.throws(() => exitOf(awaited), { code: 'ECHILD' })
+  await until('the other is gone', () => !existsSync(`/proc/${ignored}`))
 })
