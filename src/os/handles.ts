@@ -39,7 +39,7 @@ export function unreadIn(stream: net.Socket): number {
   return stream.readableLength + (fd === undefined ? 0 : sys.unreadBytes(fd))
 }
 
-/** Makes room for so many bytes in the pipe behind a stream. */
+/** Makes room for so many bytes in the pipe behind a stream, where that can be had. */
 export function growPipe(stream: net.Socket, bytes: number): void {
   const fd = descriptorOf(stream)
   if (fd !== undefined) sys.setPipeSize(fd, bytes)

@@ -204,12 +204,10 @@ export function unreadBytes(fd: number): number {
   return count.readInt32LE(0)
 }
 
-/** F_SETPIPE_SZ; what may not be that large stays as it is. */
-export function setPipeSize(fd: number, bytes: number): void {
+/** @returns false if it stays as it is, for want of memory or by a limit */
+export function setPipeSize(fd: number, bytes: number): boolean {
   const F_SETPIPE_SZ = 1031
-  if (native.fcntl(fd, F_SETPIPE_SZ, bytes) < 0 && lastErrno() !== os.errno.EPERM) {
-    throw new SyscallError(lastErrno(), 'fcntl', 'F_SETPIPE_SZ')
-  }
+  return native.fcntl(fd, F_SETPIPE_SZ, bytes) >= 0
 }
 
 /** Of a terminal, in character cells of at most 65535 each. */

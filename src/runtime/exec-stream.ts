@@ -5,12 +5,9 @@ import { growPipe } from '../os/handles.ts'
 import { resizeTerminal } from '../os/terminals.ts'
 import type { Channels, TerminalSize } from './channels.ts'
 import { Departure } from './departure.ts'
-import type { Exec, Started } from './exec.ts'
+import { DRAIN_MS, type Exec, type Started } from './exec.ts'
 import { Forward } from './forward.ts'
 import { within } from './within.ts'
-
-/** How long the output of what a process has left running is waited for: it may hold the pipes for good. */
-const DRAIN_MS = 10_000
 
 /** With the kernel's 64 KiB writer and reader wait for each other after each chunk. */
 const PIPE_SIZE = 256 * 1024

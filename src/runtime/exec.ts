@@ -21,6 +21,9 @@ import { within } from './within.ts'
 
 type Ends = [net.Socket | undefined, net.Socket | undefined, net.Socket]
 
+/** How long output is read after a process has ended: what it left running may hold its pipes for good. */
+export const DRAIN_MS = 10_000
+
 /** What a runtime that has failed wrote is in the pipe. */
 const MESSAGE_MS = 1000
 const MAX_MESSAGE = 64 * 1024

@@ -2,17 +2,11 @@ import { BerthError, internal, precondition } from '../base/errors.ts'
 import type { OciProcess } from '../model/oci.ts'
 import { Capture } from './capture.ts'
 import type { Channels, TerminalSize } from './channels.ts'
-import { Exec, type Started } from './exec.ts'
+import { DRAIN_MS, Exec, type Started } from './exec.ts'
 import { runFor, WindowSize } from './exec-stream.ts'
 import type { OciCli } from './oci-cli.ts'
 import type { ExecCommand, ExecRequest, ExecResult, StreamRequest } from './runtime.ts'
 import { within } from './within.ts'
-
-/**
- * How long output is read after the process has ended: what it left running may hold its pipes for good. A request
- * with an earlier deadline is answered at that.
- */
-const DRAIN_MS = 10_000
 
 /** Processes that run in containers beside the first one. */
 export class Execs {
