@@ -20,10 +20,16 @@ export async function updateContainer(
     const runtime = runtimeOf(context, container)
     const resources = mergeResources(container.resources, update)
     checkResources('linux', resources, context.host)
-    const limits = toOciResources(update, context.host)
+    const { hugepageLimits, ...limits } = toOciResources(update, context.host)
     try {
-      await context.timeline.step(stepOf(container, 'UpdateContainerResources'), 'runtime-update', () =>
-        runtime.update(id, limits),
+      await context.timeline.step(
+        stepOf(container, 'UpdateContainerResources'),
+        'runtime-update',
+        async () => {
+          await runtime.update(id, limits)
+          // Runtimes take these when a container is made, and no more.
+          if (hugepageLimits !== undefined) context.cgroups.writeLimits(container.cgroup, { hugepageLimits })
+        },
       )
     } catch (error) {
       throw updateFailure(error)

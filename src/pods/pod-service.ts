@@ -11,6 +11,7 @@ import type { PodStats } from '../model/usage.ts'
 import type { PodContext } from './context.ts'
 import { connectToPort } from './forward-port.ts'
 import type { PodMetricsReader } from './pod-metrics.ts'
+import { updatePodResources } from './pod-resources.ts'
 import type { PodStatsReader } from './pod-stats.ts'
 import { removePod } from './remove-pod.ts'
 import { runPod } from './run-pod.ts'
@@ -112,16 +113,13 @@ export class PodService {
     }
   }
 
-  /**
-   * kubelet announces a new size of the pod before it changes the pod's cgroup, which is its own. runc needs nothing.
-   * @throws BerthError not-found
-   */
+  /** @throws BerthError not-found; invalid or precondition for limits that cannot be */
   async updateResources(
     idOrPrefix: string,
-    _overhead?: LinuxResources,
-    _resources?: LinuxResources,
+    overhead?: LinuxResources,
+    resources?: LinuxResources,
   ): Promise<void> {
-    this.#require(idOrPrefix)
+    await updatePodResources(this.#context, this.#require(idOrPrefix).id, overhead, resources)
   }
 
   async stats(idOrPrefix: string): Promise<PodStats> {

@@ -12,6 +12,7 @@ import type { Runtime } from '../runtime/runtime.ts'
 import { hasNetwork, type PodContext, stepOf, targetOf } from './context.ts'
 import { writeHosts, writePodFiles } from './pod-files.ts'
 import { startPodInit } from './pod-init.ts'
+import { applyPodResources } from './pod-resources.ts'
 import { undoPod } from './remove-pod.ts'
 import { sysctlsOf } from './sysctls.ts'
 
@@ -90,6 +91,7 @@ async function make(context: PodContext, pod: Pod): Promise<void> {
   const { timeline, catalog } = context
   const at = stepOf(pod, 'RunPodSandbox')
   await timeline.step(at, 'pod-directory', () => makeDirectory(context, pod))
+  applyPodResources(context, pod)
   await timeline.step(at, 'pin-namespaces', () => pinNamespaces(context, pod))
   const network = await attach(context, pod)
   writeHosts(context, pod, network.ips)

@@ -74,7 +74,7 @@ export class Catalog {
   }
 
   /** @returns the pod as it is now, or undefined when it is gone */
-  updatePod(id: string, change: Partial<Omit<Pod, 'id' | 'config'>>): Pod | undefined {
+  updatePod(id: string, change: Partial<Omit<Pod, 'id'>>): Pod | undefined {
     const before = this.#pods.get(id)
     if (before === undefined) return undefined
     const pod = { ...before, ...change }
