@@ -148,7 +148,16 @@ test('a client that resets a stream: nobody writes there any more, the session g
   assert.match(streams.error.received.toString(), /"message":"4"/)
 })
 
+/** Timers and sockets of this process. */
+function resources(): string[] {
+  return process
+    .getActiveResourcesInfo()
+    .filter(kind => /^(Timeout|TCPSocketWrap|Zlib)$/.test(kind))
+    .sort()
+}
+
 test('a client that vanishes: its command is told, its streams are closed, nothing is left', async context => {
+  const before = resources()
   for (const leave of ['destroy', 'end', 'resetAndDestroy'] as const) {
     const { client, channels, signal, recorded } = await running(context)
     client.socket[leave]()
@@ -158,6 +167,8 @@ test('a client that vanishes: its command is told, its streams are closed, nothi
     await until('it is logged', () => recorded.sessions().length === 1)
     assert.deepEqual(recorded.outcomes, [['exec', 'client-left']])
   }
+  await until('no timer and no socket is left', () => resources().length <= before.length)
+  assert.deepEqual(resources(), before)
 })
 
 test('a client that provokes answers and reads none is no longer listened to', async context => {
