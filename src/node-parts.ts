@@ -161,6 +161,12 @@ export function openImages(
     partials,
     observer,
     pinnedImages: image.pinnedImages,
+    gc: {
+      intervalMs: image.gcInterval,
+      highThreshold: image.imageGcHighThreshold,
+      lowThreshold: image.imageGcLowThreshold,
+      minimumAgeMs: image.imageMinimumGcAge,
+    },
   })
 }
 

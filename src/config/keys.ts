@@ -347,6 +347,39 @@ const KEYS = {
         'is kept.',
       { flag: 'partial-download-ttl', own: true },
     ),
+    gc_interval: key(
+      duration,
+      600_000,
+      'Layers that no image, container or pull needs are deleted after a removal, and at this interval. 0: only ' +
+        'after removals. Images with a name are left to kubelet, unless `image_gc_high_threshold` says otherwise.',
+      { flag: 'gc-interval', own: true },
+    ),
+    image_gc_high_threshold: key(
+      integer(0, 100),
+      0,
+      'Percent of the file system in use from which on unused images are deleted, least recently used first, as ' +
+        'kubelet does by itself. 0: never.',
+      { flag: 'image-gc-high-threshold', own: true },
+    ),
+    image_gc_low_threshold: key(
+      integer(0, 100),
+      80,
+      'Percent in use down to which images are deleted once `image_gc_high_threshold` is reached.',
+      { flag: 'image-gc-low-threshold', own: true },
+    ),
+    image_minimum_gc_age: key(
+      duration,
+      120_000,
+      'Images that came or were used within this time are not deleted for `image_gc_high_threshold`.',
+      { flag: 'image-minimum-gc-age', own: true },
+    ),
+    preload_dir: key(
+      optionalPath,
+      '',
+      'Directory of image archives (see `berth image import`) and OCI layouts that are imported after the start, ' +
+        'those that changed since. Empty: none.',
+      { flag: 'preload-dir', own: true },
+    ),
     unpack_workers: key(
       integer(0, 16),
       0,

@@ -1,7 +1,9 @@
 import { randomBytes } from 'node:crypto'
 import {
+  type handleBidiStreamingCall,
   type handleServerStreamingCall,
   type handleUnaryCall,
+  type ServerDuplexStream,
   type ServerUnaryCall,
   type ServerWritableStream,
   status,
@@ -32,7 +34,15 @@ type Streaming<Request, Reply> = (
   context: CallContext,
 ) => Iterable<Reply> | AsyncIterable<Reply>
 
-type AnyCall = ServerUnaryCall<unknown, unknown> | ServerWritableStream<unknown, unknown>
+type AnyCall =
+  | ServerUnaryCall<unknown, unknown>
+  | ServerWritableStream<unknown, unknown>
+  | ServerDuplexStream<unknown, unknown>
+
+/** A stream of requests has none that stands for the call. */
+function requestOf(call: AnyCall): unknown {
+  return 'request' in call ? call.request : undefined
+}
 
 type Finished = {
   readonly method: string
@@ -104,20 +114,38 @@ export class Calls {
     access: Access,
     handler: Streaming<Request, Reply>,
   ): handleServerStreamingCall<Request, Reply> {
-    return async call => {
-      const ended = new AbortController()
-      this.#streams.add(ended)
-      const outcome = await this.#run(call, access, ended, async context => {
-        for await (const message of handler(call.request, context)) {
-          context.signal.throwIfAborted()
-          if (!call.write(message)) await drained(call, context.signal)
-        }
-        context.signal.throwIfAborted()
-      })
-      this.#streams.delete(ended)
-      if ('failure' in outcome) call.emit('error', outcome.failure)
-      else call.end()
+    return call => this.#answer(call, access, context => handler(call.request, context))
+  }
+
+  /** A call of many messages either way. */
+  duplex<Request, Reply>(
+    access: Access,
+    handler: Streaming<AsyncIterable<Request>, Reply>,
+  ): handleBidiStreamingCall<Request, Reply> {
+    return call => {
+      // Whoever takes the first message leaves the others to the next reader.
+      const requests = call.iterator({ destroyOnReturn: false })
+      return this.#answer(call, access, context => handler(requests, context))
     }
+  }
+
+  async #answer<Reply>(
+    call: ServerWritableStream<unknown, Reply> | ServerDuplexStream<unknown, Reply>,
+    access: Access,
+    handler: (context: CallContext) => Iterable<Reply> | AsyncIterable<Reply>,
+  ): Promise<void> {
+    const ended = new AbortController()
+    this.#streams.add(ended)
+    const outcome = await this.#run(call, access, ended, async context => {
+      for await (const message of handler(context)) {
+        context.signal.throwIfAborted()
+        if (!call.write(message)) await drained(call, context.signal)
+      }
+      context.signal.throwIfAborted()
+    })
+    this.#streams.delete(ended)
+    if ('failure' in outcome) call.emit('error', outcome.failure)
+    else call.end()
   }
 
   #unary<Request, Reply>(access: Access, handler: Unary<Request, Reply>): handleUnaryCall<Request, Reply> {
@@ -139,7 +167,8 @@ export class Calls {
     const method = call.getPath().slice(call.getPath().lastIndexOf('/') + 1)
     const requestId = this.#requestIds()
     const leave = () => abort.abort(departure(call))
-    call.once('cancelled', leave)
+    const emitter: NodeJS.EventEmitter = call
+    emitter.once('cancelled', leave)
     this.#inFlight++
     let outcome: Outcome<Reply>
     let cause: unknown
@@ -152,9 +181,9 @@ export class Calls {
       outcome = { failure: statusOf(error) }
     } finally {
       this.#inFlight--
-      call.off('cancelled', leave)
+      emitter.off('cancelled', leave)
     }
-    this.#report({ method, requestId, started, access, request: call.request, outcome, cause })
+    this.#report({ method, requestId, started, access, request: requestOf(call), outcome, cause })
     return outcome
   }
 
@@ -199,7 +228,7 @@ function departure(call: AnyCall): BerthError {
   return new BerthError('cancelled', 'the caller gave up')
 }
 
-function drained(call: ServerWritableStream<unknown, unknown>, signal: AbortSignal): Promise<void> {
+function drained(call: NodeJS.EventEmitter, signal: AbortSignal): Promise<void> {
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   const abort = () => {
     call.off('drain', go)

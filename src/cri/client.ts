@@ -1,4 +1,5 @@
 import { connect as connectSocket } from 'node:net'
+import type { Writable } from 'node:stream'
 import { Client, credentials, type ServiceDefinition, type ServiceError } from '@grpc/grpc-js'
 import type { MethodDefinition } from '@grpc/proto-loader'
 import { errnoOf, messageOf, precondition } from '../base/errors.ts'
@@ -23,7 +24,7 @@ type ImageCalls = Calls<ImageServiceDefinition>
 type ImageAdminCalls = Calls<ImageAdminDefinition>
 
 /** Names of the calls about images that answer with many messages. */
-type ImageAdminStream = 'VerifyImages'
+type ImageAdminStream = 'VerifyImages' | 'ExportImages'
 
 /** Names of the calls that answer with many messages. */
 type RuntimeStream = Extract<keyof RuntimeCalls, `Stream${string}` | 'GetContainerEvents'>
@@ -78,7 +79,7 @@ export class BerthClient implements Disposable {
     return this.#unary(this.#services.admin, name, request)
   }
 
-  imageAdmin<Name extends Exclude<keyof ImageAdminCalls, ImageAdminStream>>(
+  imageAdmin<Name extends Exclude<keyof ImageAdminCalls, ImageAdminStream | 'ImportImages'>>(
     name: Name,
     request: Request<ImageAdminDefinition[Name]>,
   ): Promise<Reply<ImageAdminDefinition[Name]>> {
@@ -91,6 +92,28 @@ export class BerthClient implements Disposable {
     signal?: AbortSignal,
   ): AsyncGenerator<Reply<ImageAdminDefinition[Name]>, void, undefined> {
     return this.#stream(this.#services.imageAdmin, name, request, signal)
+  }
+
+  /** Sends an archive while the daemon takes it; the messages are its progress and the images. */
+  async *importImages(
+    tag: string,
+    archive: AsyncIterable<Buffer>,
+  ): AsyncGenerator<Reply<ImageAdminDefinition['ImportImages']>, void, undefined> {
+    const { path, requestSerialize, responseDeserialize } = this.#services.imageAdmin.ImportImages
+    const stream = this.#client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize)
+    let failure: unknown
+    const sending = sendArchive(stream, tag, archive).catch((error: unknown) => {
+      failure = error
+      stream.cancel()
+    })
+    try {
+      yield* stream
+      await sending
+    } catch (error) {
+      throw failure ?? errorFrom(error as ServiceError)
+    } finally {
+      stream.cancel()
+    }
   }
 
   /** As long as the daemon has something to say; leaving the loop or aborting gives the call up. */
@@ -155,6 +178,30 @@ export class BerthClient implements Disposable {
     )
     return promise
   }
+}
+
+/** Bytes of one piece of an archive: a quarter of what the daemon takes in one message of the kind. */
+const MAX_PIECE = 256 * 1024
+
+/** Returns early when the call has ended. */
+async function sendArchive(stream: Writable, tag: string, archive: AsyncIterable<Buffer>): Promise<void> {
+  stream.write({ tag })
+  for await (const chunk of archive) {
+    for (let at = 0; at < chunk.length; at += MAX_PIECE) {
+      if (stream.destroyed) return
+      if (!stream.write({ data: chunk.subarray(at, at + MAX_PIECE) })) await drained(stream)
+    }
+  }
+  stream.end()
+}
+
+/** Takes more, or nothing any more. */
+function drained(stream: Writable): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>()
+  for (const event of ['drain', 'close', 'error', 'status']) stream.once(event, resolve)
+  return promise.finally(() => {
+    for (const event of ['drain', 'close', 'error', 'status']) stream.off(event, resolve)
+  })
 }
 
 /** The library retries a connection and then says little: ask the kernel first. */

@@ -1,9 +1,16 @@
+import { invalid } from '../base/errors.ts'
+import type { CollectedGarbage } from '../images/collect-images.ts'
+import type { Explanation } from '../images/explain-image.ts'
+import type { ExportEvent } from '../images/export-images.ts'
 import type { InspectedImage, StoredImage } from '../images/image-admin.ts'
+import type { ImportEvent, ImportedImage } from '../images/import-images.ts'
 import type { VerifiedLayer, VerifyEvent } from '../images/verify-images.ts'
 import type { Layer } from '../model/image.ts'
 import type { Calls } from './call.ts'
 import { nonEmptyLine } from './convert/fields.ts'
+import type { CollectGarbageResponse } from './generated/berth/admin/v1/CollectGarbageResponse.ts'
 import type { ImageAdminHandlers } from './generated/berth/admin/v1/ImageAdmin.ts'
+import type { ImportImagesRequest__Output } from './generated/berth/admin/v1/ImportImagesRequest.ts'
 import type { StoredImage as WireImage } from './generated/berth/admin/v1/StoredImage.ts'
 import type { StoredLayer } from './generated/berth/admin/v1/StoredLayer.ts'
 import type { VerifiedLayer as WireVerified } from './generated/berth/admin/v1/VerifiedLayer.ts'
@@ -19,6 +26,10 @@ export interface ImageAdminBackend {
     namesOnly: boolean,
   ): Promise<{ readonly removed: readonly string[]; readonly containers: readonly string[] }>
   verify(references: readonly string[], repair: boolean, signal: AbortSignal): AsyncGenerator<VerifyEvent>
+  collect(prune: boolean, dryRun: boolean): CollectedGarbage
+  why(reference: string): Explanation
+  import(source: AsyncIterable<Buffer>, tag: string, signal: AbortSignal): AsyncGenerator<ImportEvent>
+  export(references: readonly string[], signal: AbortSignal): AsyncGenerator<ExportEvent>
 }
 
 /** `berth.admin.v1.ImageAdmin`: all its calls. */
@@ -40,6 +51,53 @@ export function imageAdminService(calls: Calls, images: ImageAdminBackend): Imag
     VerifyImages: calls.stream('write', async function* ({ images: references, repair }, { signal }) {
       for await (const event of images.verify(linesOf(references), repair, signal)) yield fromVerify(event)
     }),
+
+    CollectGarbage: calls.write(({ prune, dry_run: dryRun }) => fromGarbage(images.collect(prune, dryRun))),
+
+    WhyImage: calls.read(({ object }) => {
+      const { holders, ...rest } = images.why(nonEmptyLine('object', object))
+      return { ...rest, holders: [...holders] }
+    }),
+
+    ImportImages: calls.duplex('write', async function* (requests, { signal }) {
+      const first = await requests[Symbol.asyncIterator]().next()
+      if (first.done === true) throw invalid('tag', 'expected a first message')
+      for await (const event of images.import(dataOf(requests), first.value.tag, signal)) {
+        if (event.kind === 'received') yield { bytes: event.bytes, image: null }
+        else yield { image: fromImported(event.imported) }
+      }
+    }),
+
+    ExportImages: calls.stream('read', async function* ({ images: references }, { signal }) {
+      if (references.length === 0) throw invalid('images', 'expected at least one')
+      for await (const event of images.export(linesOf(references), signal)) {
+        yield event.kind === 'data' ? { data: event.bytes } : { note: event.text }
+      }
+    }),
+  }
+}
+
+async function* dataOf(requests: AsyncIterable<ImportImagesRequest__Output>): AsyncGenerator<Buffer> {
+  for await (const { data } of requests) yield data
+}
+
+function fromImported({ image, names, ignoredNames }: ImportedImage) {
+  return { id: image.id, names: [...names], ignored_names: [...ignoredNames] }
+}
+
+function fromGarbage({ images, layers, leased, retired }: CollectedGarbage): CollectGarbageResponse {
+  return {
+    deleted: [
+      ...images.map(({ id, repoTags }) => ({ kind: 'image', id, names: [...repoTags] })),
+      ...layers.map(({ diffId, size }) => ({ kind: 'layer', id: diffId, size })),
+      ...retired.map(dir => ({ kind: 'directory', id: dir })),
+    ],
+    kept: leased.map(({ diffId, size }) => ({
+      kind: 'layer',
+      id: diffId,
+      size,
+      reason: 'a pull is at work on it, or failed a while ago and is expected again',
+    })),
   }
 }
 

@@ -8,38 +8,49 @@ import type { LayerSnapshots } from './layers.ts'
 
 type Store = { readonly db: Database; readonly snapshots: LayerSnapshots; readonly log: Log }
 
+/** What no image and no container stands on. */
+export type Garbage = {
+  /** To be deleted, children before their parents. */
+  readonly layers: readonly Layer[]
+  /** Left for now: a pull is at work on them, or is expected to be tried again. */
+  readonly leased: readonly Layer[]
+  /** Directories whose layers were replaced, and which no container has below it any more. */
+  readonly retired: readonly string[]
+}
+
+/** @param without images as if they were not there */
+export function findGarbage(db: Database, leases: LayerLeases, without: readonly Digest[] = []): Garbage {
+  const needed = new Set<Digest>()
+  const layers: Layer[] = []
+  const leased: Layer[] = []
+  for (const layer of db.read.layers.unused(without)) {
+    const isLeased = needed.has(layer.chainId) || leases.covers(layer.chainId)
+    if (isLeased && layer.parent !== undefined) needed.add(layer.parent)
+    ;(isLeased ? leased : layers).push(layer)
+  }
+  return { layers, leased, retired: db.read.layers.retiredUnheld() }
+}
+
 /**
  * Deletes the layers that nothing stands on. Rows first: a directory without a row is swept at the next start, and its
  * number is never given again. One synchronous step, so no pull or container can come between.
  */
-export function collectLayers({ db, snapshots, log }: Store, leases: LayerLeases): void {
-  const doomed = withoutLeased(db.read.layers.unused(), leases)
-  const retired = db.read.layers.retiredUnheld()
-  if (doomed.length + retired.length === 0) return
+export function collectLayers({ db, snapshots, log }: Store, leases: LayerLeases): Garbage {
+  const garbage = findGarbage(db, leases)
+  const { layers, retired } = garbage
+  if (layers.length + retired.length === 0) return garbage
   db.transact('layers deleted', tx => {
-    for (const layer of doomed) tx.layers.delete(layer.chainId)
+    for (const layer of layers) tx.layers.delete(layer.chainId)
     for (const dir of retired) tx.layers.forgetRetired(dir)
   })
-  for (const dir of [...doomed.map(layer => layer.dir), ...retired]) {
+  for (const dir of [...layers.map(layer => layer.dir), ...retired]) {
     try {
       snapshots.discard(snapshots.layerPath(dir))
     } catch (error) {
       log.warn({ directory: dir, error: messageOf(error) }, 'a deleted layer is left on disk')
     }
   }
-  log.info({ layers: doomed.length, bytes: sum(doomed) }, 'unused layers deleted')
-}
-
-/** @param unused children before their parents, as in what is returned */
-function withoutLeased(unused: readonly Layer[], leases: LayerLeases): Layer[] {
-  const needed = new Set<Digest>()
-  return unused.filter(layer => {
-    if (!needed.has(layer.chainId) && !leases.covers(layer.chainId)) return true
-    if (layer.parent !== undefined) needed.add(layer.parent)
-    return false
-  })
-}
-
-function sum(layers: readonly Layer[]): number {
-  return layers.reduce((bytes, layer) => bytes + layer.size, 0)
+  const bytes = layers.reduce((sum, { size }) => sum + size, 0)
+  log.info({ layers: layers.length, replaced: retired.length, bytes }, 'unused layers deleted')
+  return garbage
 }

@@ -1,7 +1,11 @@
 import { BerthError, notFound } from '../base/errors.ts'
 import type { Image, Layer } from '../model/image.ts'
 import type { ManifestRow } from '../state/images.ts'
+import { type CollectedGarbage, collectImages } from './collect-images.ts'
+import { type Explanation, explainImage } from './explain-image.ts'
+import { type ExportEvent, exportImages } from './export-images.ts'
 import type { ImageContext } from './image-context.ts'
+import { type ImportEvent, importImages } from './import-images.ts'
 import { type RemovedImages, removeImages, tagImage } from './name-images.ts'
 import { type VerifyEvent, verifyImages } from './verify-images.ts'
 
@@ -69,6 +73,31 @@ export class ImageAdmin {
   ): AsyncGenerator<VerifyEvent> {
     const images = references.map(reference => this.#require(reference))
     yield* verifyImages(this.#context, images, repair, this.#untilClosing(signal))
+  }
+
+  /** See collectImages. */
+  collect(prune: boolean, dryRun: boolean): CollectedGarbage {
+    return collectImages(this.#context, prune, dryRun)
+  }
+
+  /** See explainImage. */
+  why(reference: string): Explanation {
+    return explainImage(this.#context, reference)
+  }
+
+  /** See importImages. */
+  async *import(
+    source: AsyncIterable<Buffer>,
+    tag: string,
+    signal: AbortSignal,
+  ): AsyncGenerator<ImportEvent> {
+    yield* importImages(this.#context, source, tag, this.#untilClosing(signal))
+  }
+
+  /** See exportImages. */
+  async *export(references: readonly string[], signal: AbortSignal): AsyncGenerator<ExportEvent> {
+    const requests = references.map(reference => ({ reference, image: this.#require(reference) }))
+    yield* exportImages(this.#context, requests, this.#untilClosing(signal))
   }
 
   #require(reference: string): Image {

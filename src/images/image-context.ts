@@ -28,4 +28,8 @@ export type ImageContext = {
   forget(images: readonly Image[]): void
   /** Deletes the layers that nothing needs. */
   collect(): Promise<void>
+  /** The same, in a moment. */
+  collectSoon(): void
+  /** Of an archive that is imported, uncompressed. */
+  readonly maxArchiveBytes: number
 }

@@ -10,9 +10,11 @@ import { nodePlatform, type Platform } from '../registry/platform.ts'
 import type { Registry } from '../registry/registry.ts'
 import type { Database } from '../state/database.ts'
 import type { UnpackLimits } from '../storage/snapshots.ts'
+import { type ImageGcRules, makeRoom } from './collect-images.ts'
 import { collectLayers } from './collect-layers.ts'
 import type { KeptBlob } from './fetch-layer.ts'
 import { ImageAdmin } from './image-admin.ts'
+import type { ImageContext } from './image-context.ts'
 import { ImageIndex } from './image-index.ts'
 import { LayerHealth } from './layer-health.ts'
 import { LayerLeases } from './layer-leases.ts'
@@ -47,6 +49,7 @@ export type ImageServiceOptions = {
   readonly observer?: ImageObserver
   /** Names that kubelet must not collect: whole ones, `start*` or `*part*`. */
   readonly pinnedImages: readonly string[]
+  readonly gc: ImageGcRules
   /** Default: what containers on this node run. */
   readonly platform?: Platform
 }
@@ -78,6 +81,8 @@ export class ImageService {
   readonly #closing = new AbortController()
   #retryTimer: NodeJS.Timeout | undefined
   #collectTimer: NodeJS.Timeout | undefined
+  #gcTimer: NodeJS.Timeout | undefined
+  readonly #context: ImageContext
   /** What operators ask for. */
   readonly admin: ImageAdmin
 
@@ -97,7 +102,7 @@ export class ImageService {
         this.collectSoon()
       },
     })
-    this.admin = new ImageAdmin({
+    this.#context = {
       db,
       registry: options.registry,
       snapshots: options.snapshots,
@@ -111,7 +116,10 @@ export class ImageService {
       find: reference => this.find(reference),
       forget: images => this.#forget(images),
       collect: () => this.collect(),
-    })
+      collectSoon: () => this.collectSoon(),
+      maxArchiveBytes: options.limits.maxBytes,
+    }
+    this.admin = new ImageAdmin(this.#context)
   }
 
   /**
@@ -277,6 +285,8 @@ export class ImageService {
   async recover(): Promise<void> {
     this.#options.partials?.sweep()
     await recoverLayers(this.#options, this.#health)
+    const { intervalMs } = this.#options.gc
+    if (intervalMs > 0) this.#gcTimer = setInterval(() => this.#collectKept(), intervalMs).unref()
     // What a pull had committed when the daemon ended: whoever wanted it will ask again.
     this.#keepForRetry(this.#options.db.read.layers.unused().map(layer => layer.chainId))
   }
@@ -286,6 +296,7 @@ export class ImageService {
     this.#closing.abort(stopping())
     clearTimeout(this.#retryTimer)
     clearTimeout(this.#collectTimer)
+    clearInterval(this.#gcTimer)
     await this.#pulls.settled()
     await this.#layers.settled()
     clearTimeout(this.#retryTimer)
@@ -360,6 +371,7 @@ export class ImageService {
   #collectKept(): void {
     try {
       collectLayers(this.#options, this.#leases)
+      makeRoom(this.#context, this.#options.gc)
     } catch (error) {
       this.#options.log.warn({ error: messageOf(error) }, 'unused layers could not be deleted')
     }

@@ -15,7 +15,7 @@ import { asPullError } from './pull-error.ts'
 export type LayerSource = {
   /** For messages. */
   readonly reference: string
-  readonly repository: Repository
+  readonly repository: Pick<Repository, 'openBlob'>
   /** Lowest first. */
   readonly layers: readonly PlannedLayer[]
 }

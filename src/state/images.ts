@@ -26,12 +26,23 @@ const CONTAINERS = `
   WHERE image_id = @id OR json_valid(image_mounts) AND @id IN (SELECT value FROM json_each(image_mounts))
   ORDER BY created_at`
 
+/** `namespace/pod container (id)`; rows that cannot be read by their ids alone. */
+const DESCRIBE = `
+  SELECT coalesce(
+    CASE WHEN json_valid(p.config) AND json_valid(c.config) THEN
+      (p.config ->> '$.metadata.namespace') || '/' || (p.config ->> '$.metadata.name') || ' '
+        || (c.config ->> '$.metadata.name') || ' (' || substr(c.id, 1, 12) || ')'
+    END, c.id)
+  FROM containers c JOIN pods p ON p.id = c.pod_id
+  WHERE c.id IN (SELECT value FROM json_each(?)) ORDER BY c.created_at`
+
 export class ImageReader {
   readonly #all: Sqlite.Statement<[], Row>
   readonly #names: Sqlite.Statement<[], NameRow>
   readonly #rawConfig: Sqlite.Statement<[string], Buffer>
   readonly #usedAt: Sqlite.Statement<[string], bigint>
   readonly #containers: Sqlite.Statement<[{ id: string }], string>
+  readonly #describe: Sqlite.Statement<[string], string>
   readonly #manifests: Sqlite.Statement<[string], { digest: Digest; media_type: string; bytes: Buffer }>
   readonly #signatures: Sqlite.Statement<[string], SignatureRow>
 
@@ -46,6 +57,7 @@ export class ImageReader {
       .pluck()
       .safeIntegers(true)
     this.#containers = db.prepare<[{ id: string }], string>(CONTAINERS).pluck()
+    this.#describe = db.prepare<[string], string>(DESCRIBE).pluck()
     this.#manifests = db.prepare('SELECT digest, media_type, bytes FROM manifests WHERE image_id = ?')
     this.#signatures = db.prepare(
       'SELECT manifest, payload, signature FROM image_signatures WHERE image_id = ?',
@@ -70,6 +82,11 @@ export class ImageReader {
   /** Ids of the containers whose root or one of whose image volumes it is, oldest first. */
   containersOf(id: Digest): string[] {
     return this.#containers.all({ id })
+  }
+
+  /** Containers as people call them. */
+  describeContainers(ids: readonly string[]): string[] {
+    return this.#describe.all(JSON.stringify(ids))
   }
 
   manifests(id: Digest): ManifestRow[] {

@@ -30,10 +30,10 @@ const CHAIN = `
   )
   SELECT ${COLUMNS} FROM chain JOIN layers ON chain_id = id ORDER BY depth`
 
-/** Layers that no image and no container stands on, children before their parents. */
+/** Layers that no image and no container stands on, children before their parents; a JSON list of images does not count. */
 const UNUSED = `
   WITH RECURSIVE held (chain_id) AS (
-    SELECT top_layer FROM images WHERE top_layer IS NOT NULL
+    SELECT top_layer FROM images WHERE top_layer IS NOT NULL AND id NOT IN (SELECT value FROM json_each(?))
     UNION SELECT chain_id FROM container_layers
     UNION SELECT l.parent FROM layers l JOIN held h ON l.chain_id = h.chain_id WHERE l.parent IS NOT NULL
   )
@@ -50,7 +50,7 @@ const ABOVE = `
 export class LayerReader {
   readonly #get: Sqlite.Statement<[string], Row>
   readonly #chain: Sqlite.Statement<[string], Row>
-  readonly #unused: Sqlite.Statement<[], Row>
+  readonly #unused: Sqlite.Statement<[string], Row>
   readonly #committed: Sqlite.Statement<[], Row>
   readonly #damaged: Sqlite.Statement<[], Row>
   readonly #extracting: Sqlite.Statement<[], Row>
@@ -100,9 +100,12 @@ export class LayerReader {
     return this.#chain.all(top).map(layerOf)
   }
 
-  /** What garbage collection may delete now, children before parents. */
-  unused(): Layer[] {
-    return this.#unused.all().map(layerOf)
+  /**
+   * What garbage collection may delete now, children before parents.
+   * @param without ids of images that do not count
+   */
+  unused(without: readonly Digest[] = []): Layer[] {
+    return this.#unused.all(JSON.stringify(without)).map(layerOf)
   }
 
   /** Parents before children. */

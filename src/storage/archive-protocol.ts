@@ -30,7 +30,7 @@ export type RecreatedLayer = { readonly digest: Digest; readonly size: number }
 export type ArchiveJob =
   /** Compares a layer with its record. */
   | { readonly kind: 'verify'; readonly layer: LayerFiles }
-  /** Makes a layer's archive again, without giving it to anybody: its digest and size. */
+  /** Tells the digest and size of the archive that `recreate` makes. */
   | { readonly kind: 'measure'; readonly layer: LayerFiles }
   /** The same, to the daemon, in frames. */
   | { readonly kind: 'recreate'; readonly layer: LayerFiles }

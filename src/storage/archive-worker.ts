@@ -13,7 +13,7 @@ import { chroot, dropFromCache, fchdir } from '../os/syscalls.ts'
 import type { ArchiveJob, ArchiveReply, LayerFiles, RecreatedLayer } from './archive-protocol.ts'
 import { decompress, sniff } from './decompress.ts'
 import { digestOfRecord } from './layer-record.ts'
-import { failOnProblem, recreateLayer } from './recreate-layer.ts'
+import { archiveSize, failOnProblem, recreateLayer } from './recreate-layer.ts'
 import { spoolArchive } from './spool-archive.ts'
 import { BULK_FD, FrameReader, frameLength } from './unpack-protocol.ts'
 import { verifyLayer } from './verify-layer.ts'
@@ -52,6 +52,8 @@ async function work(job: ArchiveJob): Promise<ArchiveReply> {
     if (job.kind === 'verify') {
       return { kind: 'verified', verification: verifyLayer(record, layer.diffId, progress()) }
     }
+    const size = job.kind === 'measure' ? archiveSize(record) : undefined
+    if (size !== undefined) return { kind: 'recreated', layer: { digest: layer.diffId, size } }
     return { kind: 'recreated', layer: await recreate(record, job.kind === 'recreate') }
   })
 }

@@ -64,6 +64,17 @@ export function* recreateLayer(
   yield* take()
 }
 
+/** How long the archive is, undefined if it would not be the one that was unpacked. */
+export function archiveSize(record: number): number | undefined {
+  let size = 0
+  for (const item of readRecord(record)) {
+    if (item.kind === 'lossy') return undefined
+    if (item.kind === 'raw') size += item.bytes.length
+    if (item.kind === 'content') size += item.size
+  }
+  return size
+}
+
 /** Numbers of the contents that later entries replaced. */
 function lostContents(record: number): ReadonlySet<number> {
   const tree = new ExpectedTree()

@@ -38,6 +38,12 @@ const imageAdmin: ImageAdminBackend = {
   tag: (_, name) => name,
   remove: async references => ({ removed: references, containers: [] }),
   verify: async function* () {},
+  collect: () => ({ images: [], layers: [], leased: [], retired: [] }),
+  why: reference => {
+    throw notFound('image', reference)
+  },
+  import: async function* () {},
+  export: async function* () {},
 }
 
 export type TestServer = {

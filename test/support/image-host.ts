@@ -53,6 +53,7 @@ export class ImageHost {
         maxParallelDownloads: 4,
         maxNodeDownloads: 8,
         pinnedImages: [],
+        gc: { intervalMs: 0, highThreshold: 0, lowThreshold: 0, minimumAgeMs: 0 },
         platform: { os: 'linux', architecture: 'amd64' },
         partials,
         ...rest,

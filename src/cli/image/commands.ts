@@ -8,6 +8,7 @@ export function addImage(program: Command, choose: (work: Work) => void): void {
   addReading(image, choose)
   addNaming(image, choose)
   addKeeping(image, choose)
+  addMoving(image, choose)
 }
 
 const IMAGE = 'a name, an id or the beginning of one'
@@ -53,6 +54,40 @@ function addKeeping(image: Command, choose: (work: Work) => void): void {
     .action((names: string[], options, command: Command) =>
       choose(async streams =>
         (await import('./verify.ts')).verifyImages(names, givenFlags(command), options, streams),
+      ),
+    )
+  client(image, 'gc', 'delete what no image, container or pull needs')
+    .option('--dry-run', 'only tell what that is, and what keeps the rest')
+    .option('--prune', 'images that no container stands on too, unless they are pinned')
+    .action((options, command: Command) =>
+      choose(async streams =>
+        (await import('./gc.ts')).collectGarbage(givenFlags(command), options, streams),
+      ),
+    )
+  client(image, 'why', 'tell what keeps an image or layer, and how large it is alone and shared')
+    .argument('<object>', `${IMAGE}, or the digest of a layer or manifest`)
+    .action((object: string, options, command: Command) =>
+      choose(async streams =>
+        (await import('./why.ts')).explainImage(object, givenFlags(command), options, streams),
+      ),
+    )
+}
+
+function addMoving(image: Command, choose: (work: Work) => void): void {
+  client(image, 'import', 'import the images of an archive: an OCI layout, or what docker save writes')
+    .argument('<file>', 'a tar that may be compressed, the directory of an OCI layout, - for standard input')
+    .option('--tag <name>', "the image's name, for an archive with one image")
+    .action((file: string, options, command: Command) =>
+      choose(async streams =>
+        (await import('./import.ts')).importImages(file, givenFlags(command), options, streams),
+      ),
+    )
+  client(image, 'export', 'write images to an archive that is an OCI layout and can be loaded by Docker')
+    .argument('<image...>', IMAGE)
+    .option('-o, --output <file>', 'where to; standard output by default')
+    .action((names: string[], options, command: Command) =>
+      choose(async streams =>
+        (await import('./export.ts')).exportImages(names, givenFlags(command), options, streams),
       ),
     )
 }

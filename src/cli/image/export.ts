@@ -1,0 +1,87 @@
+import { closeSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
+import { BerthError, errnoOf, invalid, messageOf } from '../../base/errors.ts'
+import type { Flags } from '../../config/load-config.ts'
+import { connectDaemon } from '../connect.ts'
+import { OK } from '../exit-codes.ts'
+import { StatusLine } from '../render/status-line.ts'
+import { printable } from '../render/units.ts'
+import type { Streams } from '../streams.ts'
+
+/** `berth image export IMAGE…`: a file appears only when it is complete. */
+export async function exportImages(
+  images: readonly string[],
+  flags: Flags,
+  options: { readonly output?: string },
+  streams: Streams,
+): Promise<number> {
+  const output = options.output ?? '-'
+  if (output === '-' && streams.stdout.isTTY === true) {
+    throw invalid(
+      '--output',
+      'an archive does not go to a terminal: name a file, or lead the output into one',
+    )
+  }
+  using client = await connectDaemon(flags)
+  const target = openTarget(output)
+  const line = new StatusLine(streams.stderr)
+  let bytes = 0
+  try {
+    for await (const { data, note } of client.imageAdminStream('ExportImages', { images: [...images] })) {
+      if (note !== '') streams.stderr.write(`${printable(note)}\n`)
+      bytes += data.length
+      await target.write(data)
+      line.draw('exporting', bytes, 0)
+    }
+    target.commit()
+  } catch (error) {
+    target.abandon()
+    throw error
+  } finally {
+    line.clear()
+  }
+  return OK
+}
+
+type Target = {
+  write(data: Buffer): Promise<void> | void
+  commit(): void
+  abandon(): void
+}
+
+function openTarget(output: string): Target {
+  if (output === '-') return standardOutput()
+  const temporary = `${output}.part`
+  let fd: number
+  try {
+    fd = openSync(temporary, 'w', 0o644)
+  } catch (error) {
+    throw invalid('--output', `cannot be written: ${messageOf(error)}`)
+  }
+  return {
+    write: data => {
+      for (let at = 0; at < data.length; ) at += writeSync(fd, data, at)
+    },
+    commit: () => {
+      closeSync(fd)
+      renameSync(temporary, output)
+    },
+    abandon: () => {
+      closeSync(fd)
+      rmSync(temporary, { force: true })
+    },
+  }
+}
+
+function standardOutput(): Target {
+  const write = (data: Buffer) => {
+    const { promise, resolve, reject } = Promise.withResolvers<void>()
+    process.stdout.write(data, error => {
+      if (!error) resolve()
+      else if (errnoOf(error) === 'EPIPE')
+        reject(new BerthError('cancelled', 'nobody reads the archive any more'))
+      else reject(error)
+    })
+    return promise
+  }
+  return { write, commit: () => undefined, abandon: () => undefined }
+}
