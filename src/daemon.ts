@@ -290,6 +290,7 @@ async function compose(
   const scan = setInterval(() => exits.scan(), EXIT_SCAN_MS)
   parts.add(scan, clearInterval)
   server.open()
+  images.preload()
   parts.add(announce(config), stopAnnouncing => stopAnnouncing())
   const { gzipProgram } = config.image
   log.info(

@@ -161,6 +161,7 @@ export function openImages(
     partials,
     observer,
     pinnedImages: image.pinnedImages,
+    ...(image.preloadDir === '' ? {} : { preloadDir: image.preloadDir }),
     gc: {
       intervalMs: image.gcInterval,
       highThreshold: image.imageGcHighThreshold,

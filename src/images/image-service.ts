@@ -23,6 +23,7 @@ import type { LayerSnapshots } from './layers.ts'
 import { pinnedBy } from './pinned-names.ts'
 import { admitImage } from './policy/admit-image.ts'
 import type { Policies } from './policy/policies.ts'
+import { preloadImages } from './preload-images.ts'
 import { type PulledImage, type PullObserver, type PullRequest, pullImage } from './pull-image.ts'
 import { type PullPlan, type PullProgress, reportProgress } from './pull-progress.ts'
 import { recoverLayers } from './recover-layers.ts'
@@ -50,6 +51,8 @@ export type ImageServiceOptions = {
   /** Names that kubelet must not collect: whole ones, `start*` or `*part*`. */
   readonly pinnedImages: readonly string[]
   readonly gc: ImageGcRules
+  /** Directory of archives that are imported after the start. */
+  readonly preloadDir?: string
   /** Default: what containers on this node run. */
   readonly platform?: Platform
 }
@@ -81,6 +84,7 @@ export class ImageService {
   readonly #closing = new AbortController()
   #retryTimer: NodeJS.Timeout | undefined
   #collectTimer: NodeJS.Timeout | undefined
+  #preloading: Promise<void> | undefined
   #gcTimer: NodeJS.Timeout | undefined
   readonly #context: ImageContext
   /** What operators ask for. */
@@ -291,12 +295,20 @@ export class ImageService {
     this.#keepForRetry(this.#options.db.read.layers.unused().map(layer => layer.chainId))
   }
 
+  /** Imports what is in `preloadDir`, in the background, once the daemon serves. */
+  preload(): void {
+    const { preloadDir } = this.#options
+    if (preloadDir === undefined) return
+    this.#preloading = preloadImages(this.#context, preloadDir, this.#closing.signal)
+  }
+
   /** Breaks off the running pulls and waits until nothing of them is left. */
   async close(): Promise<void> {
     this.#closing.abort(stopping())
     clearTimeout(this.#retryTimer)
     clearTimeout(this.#collectTimer)
     clearInterval(this.#gcTimer)
+    await this.#preloading
     await this.#pulls.settled()
     await this.#layers.settled()
     clearTimeout(this.#retryTimer)

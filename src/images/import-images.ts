@@ -1,4 +1,5 @@
 import { createReadStream } from 'node:fs'
+import { Readable } from 'node:stream'
 import { setTimeout as pause } from 'node:timers/promises'
 import { BerthError, invalid, messageOf } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
@@ -172,9 +173,20 @@ function referenceOf(text: string): Reference | undefined {
 function repositoryOf(files: ArchiveFiles): Pick<Repository, 'openBlob'> {
   return {
     openBlob: async (descriptor, _signal, onBytes) => {
-      const stream = createReadStream(files.blob(descriptor).file, { highWaterMark: 256 * 1024 })
-      if (onBytes !== undefined) stream.on('data', () => onBytes(stream.bytesRead))
-      return stream
+      const { file } = files.blob(descriptor)
+      return Readable.from(counted(file, onBytes), { objectMode: false })
     },
+  }
+}
+
+async function* counted(
+  file: string,
+  onBytes: ((total: number) => void) | undefined,
+): AsyncGenerator<Buffer> {
+  let total = 0
+  for await (const chunk of createReadStream(file, { highWaterMark: 256 * 1024 })) {
+    total += (chunk as Buffer).length
+    onBytes?.(total)
+    yield chunk as Buffer
   }
 }

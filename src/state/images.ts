@@ -42,6 +42,8 @@ export class ImageReader {
   readonly #rawConfig: Sqlite.Statement<[string], Buffer>
   readonly #usedAt: Sqlite.Statement<[string], bigint>
   readonly #containers: Sqlite.Statement<[{ id: string }], string>
+  readonly #preload: Sqlite.Statement<[string], string>
+  readonly #preloaded: Sqlite.Statement<[string], string>
   readonly #describe: Sqlite.Statement<[string], string>
   readonly #manifests: Sqlite.Statement<[string], { digest: Digest; media_type: string; bytes: Buffer }>
   readonly #signatures: Sqlite.Statement<[string], SignatureRow>
@@ -57,6 +59,10 @@ export class ImageReader {
       .pluck()
       .safeIntegers(true)
     this.#containers = db.prepare<[{ id: string }], string>(CONTAINERS).pluck()
+    this.#preload = db.prepare<[string], string>('SELECT version FROM preloads WHERE path = ?').pluck()
+    this.#preloaded = db
+      .prepare<[string], string>('SELECT image_id FROM preloaded_images WHERE path = ?')
+      .pluck()
     this.#describe = db.prepare<[string], string>(DESCRIBE).pluck()
     this.#manifests = db.prepare('SELECT digest, media_type, bytes FROM manifests WHERE image_id = ?')
     this.#signatures = db.prepare(
@@ -84,6 +90,12 @@ export class ImageReader {
     return this.#containers.all({ id })
   }
 
+  /** What was imported from an archive at a start. */
+  preloaded(path: string): { readonly version: string; readonly images: readonly Digest[] } | undefined {
+    const version = this.#preload.get(path)
+    return version === undefined ? undefined : { version, images: this.#preloaded.all(path) as Digest[] }
+  }
+
   /** Containers as people call them. */
   describeContainers(ids: readonly string[]): string[] {
     return this.#describe.all(JSON.stringify(ids))
@@ -104,6 +116,9 @@ export class ImageReader {
 export class ImageWriter extends ImageReader {
   readonly #insert: Sqlite.Statement<unknown[]>
   readonly #name: Sqlite.Statement<[string, string, string]>
+  readonly #forgetPreload: Sqlite.Statement<[string]>
+  readonly #setPreload: Sqlite.Statement<[string, string]>
+  readonly #setPreloaded: Sqlite.Statement<[string, string]>
   readonly #deleteName: Sqlite.Statement<[string]>
   readonly #use: Sqlite.Statement<[bigint, string]>
   readonly #manifest: Sqlite.Statement<[string, string, string, Buffer]>
@@ -119,6 +134,11 @@ export class ImageWriter extends ImageReader {
     this.#name = db.prepare(
       `INSERT INTO image_names (name, kind, image_id) VALUES (?, ?, ?)
        ON CONFLICT (name) DO UPDATE SET image_id = excluded.image_id`,
+    )
+    this.#forgetPreload = db.prepare('DELETE FROM preloads WHERE path = ?')
+    this.#setPreload = db.prepare('INSERT INTO preloads (path, version) VALUES (?, ?)')
+    this.#setPreloaded = db.prepare(
+      'INSERT INTO preloaded_images (path, image_id) VALUES (?, ?) ON CONFLICT DO NOTHING',
     )
     this.#deleteName = db.prepare('DELETE FROM image_names WHERE name = ?')
     this.#use = db.prepare('UPDATE images SET used_at = max(used_at, ?) WHERE id = ?')
@@ -148,6 +168,12 @@ export class ImageWriter extends ImageReader {
   /** Gives the name to this image, taking it from the one that had it. */
   setName(name: string, kind: 'tag' | 'digest', id: Digest): void {
     this.#name.run(name, kind, id)
+  }
+
+  setPreloaded(path: string, version: string, images: readonly string[]): void {
+    this.#forgetPreload.run(path)
+    this.#setPreload.run(path, version)
+    for (const id of images) this.#setPreloaded.run(path, id)
   }
 
   deleteName(name: string): void {

@@ -1,6 +1,5 @@
 import { createReadStream, lstatSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Writable } from 'node:stream'
 import { pack as newPack, type Pack } from 'tar-stream'
 
 /** A file of an archive: its bytes, or where they come from. */
@@ -28,19 +27,22 @@ async function fill(pack: Pack, files: Iterable<PackedFile> | AsyncIterable<Pack
   for await (const { name, size, content } of files) {
     const done = Promise.withResolvers<void>()
     const header = { name, size, mode: 0o644, uid: 0, gid: 0, uname: '', gname: '', mtime: new Date(0) }
-    const entry: Writable = pack.entry(header, error => (error ? done.reject(error) : done.resolve()))
+    const entry = pack.entry(header, error => (error ? done.reject(error) : done.resolve()))
+    // Whoever reads the archive is told.
+    entry.on('error', () => undefined)
+    done.promise.catch(() => undefined)
     for await (const chunk of content()) {
       if (pack.destroyed) return
       if (!entry.write(chunk)) await drained(pack, entry)
     }
-    entry.end()
+    entry.end(undefined)
     await done.promise
   }
   pack.finalize()
 }
 
 /** Until the entry takes more, or nobody reads the archive any more. */
-function drained(pack: Pack, entry: NodeJS.WritableStream): Promise<void> {
+function drained(pack: Pack, entry: NodeJS.EventEmitter): Promise<void> {
   const { promise, resolve } = Promise.withResolvers<void>()
   entry.once('drain', resolve)
   pack.once('close', resolve)
