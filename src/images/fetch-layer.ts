@@ -92,7 +92,7 @@ export class LayerFetch {
    * Downloads, unpacks and verifies. What an earlier try left of the blob is used; if the content is not right with it,
    * once more without.
    */
-  async run(repository: Repository, signal: AbortSignal): Promise<UnpackedLayer> {
+  async run(repository: Pick<Repository, 'openBlob'>, signal: AbortSignal): Promise<UnpackedLayer> {
     this.#partial = this.#options.openPartial(this.#layer.blob.digest)
     try {
       return await this.#attempt(repository, signal)
@@ -113,7 +113,7 @@ export class LayerFetch {
     await (isCommitted ? this.#partial?.drop() : this.#partial?.keep())
   }
 
-  async #attempt(repository: Repository, signal: AbortSignal): Promise<UnpackedLayer> {
+  async #attempt(repository: Pick<Repository, 'openBlob'>, signal: AbortSignal): Promise<UnpackedLayer> {
     const { snapshots, limits } = this.#options
     const { blob, diffId } = this.#layer
     this.#offset = 0

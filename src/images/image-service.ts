@@ -5,6 +5,7 @@ import { BerthError, isCode, messageOf, notFound } from '../base/errors.ts'
 import { SingleFlight } from '../base/single-flight.ts'
 import type { Image } from '../model/image.ts'
 import type { Log } from '../observe/log.ts'
+import type { FileSystemUsage } from '../os/files.ts'
 import type { Credentials } from '../registry/credentials.ts'
 import { nodePlatform, type Platform } from '../registry/platform.ts'
 import type { Registry } from '../registry/registry.ts'
@@ -51,6 +52,8 @@ export type ImageServiceOptions = {
   /** Names that kubelet must not collect: whole ones, `start*` or `*part*`. */
   readonly pinnedImages: readonly string[]
   readonly gc: ImageGcRules
+  /** Default: statfs(2). */
+  readonly diskUsage?: (path: string) => FileSystemUsage
   /** Directory of archives that are imported after the start. */
   readonly preloadDir?: string
   /** Default: what containers on this node run. */
@@ -295,6 +298,11 @@ export class ImageService {
     this.#keepForRetry(this.#options.db.read.layers.unused().map(layer => layer.chainId))
   }
 
+  /** Deletes images if the configuration asks for that, and the file system is too full. */
+  makeRoom(): void {
+    makeRoom(this.#context, this.#options.gc, this.#options.diskUsage)
+  }
+
   /** Imports what is in `preloadDir`, in the background, once the daemon serves. */
   preload(): void {
     const { preloadDir } = this.#options
@@ -383,7 +391,8 @@ export class ImageService {
   #collectKept(): void {
     try {
       collectLayers(this.#options, this.#leases)
-      makeRoom(this.#context, this.#options.gc)
+      this.makeRoom()
+      this.#options.db.keepReserve()
     } catch (error) {
       this.#options.log.warn({ error: messageOf(error) }, 'unused layers could not be deleted')
     }

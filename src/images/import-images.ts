@@ -5,7 +5,7 @@ import { BerthError, invalid, messageOf } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
 import type { Image } from '../model/image.ts'
 import { parseReference, type Reference } from '../registry/reference.ts'
-import type { Repository } from '../registry/registry.ts'
+import type { BlobTraffic, Repository } from '../registry/registry.ts'
 import { ArchiveProcess } from '../storage/archive-process.ts'
 import { parseImageConfig } from './image-config.ts'
 import type { ImageContext } from './image-context.ts'
@@ -169,17 +169,21 @@ function referenceOf(text: string): Reference | undefined {
   }
 }
 
+/** Nothing comes over the network. */
+const NO_TRAFFIC: BlobTraffic = { received: 0, resumed: 0, waitedMs: 0, isWaiting: false, endpoint: '' }
+
 /** The archive, asked as if it were a registry. */
 function repositoryOf(files: ArchiveFiles): Pick<Repository, 'openBlob'> {
   return {
-    openBlob: async (descriptor, _signal, onBytes) => {
+    openBlob: (descriptor, _signal, options) => {
       const { file } = files.blob(descriptor)
-      return Readable.from(counted(file, onBytes), { objectMode: false })
+      const stream = Readable.from(readFile(file, options?.onBytes), { objectMode: false })
+      return Object.assign(stream, { traffic: NO_TRAFFIC })
     },
   }
 }
 
-async function* counted(
+async function* readFile(
   file: string,
   onBytes: ((total: number) => void) | undefined,
 ): AsyncGenerator<Buffer> {

@@ -1,4 +1,3 @@
-import { nowNs } from '../base/clock.ts'
 import type { Digest } from '../base/digest.ts'
 import { BerthError, messageOf } from '../base/errors.ts'
 import type { Image, ImageConfig } from '../model/image.ts'
@@ -8,18 +7,17 @@ import type { Platform } from '../registry/platform.ts'
 import type { Reference } from '../registry/reference.ts'
 import type { Registry, Repository, ResolvedManifest } from '../registry/registry.ts'
 import type { Database } from '../state/database.ts'
-import { chainIds } from './chain-ids.ts'
 import type { LayerReport } from './fetch-layer.ts'
 import { parseImageConfig } from './image-config.ts'
 import type { ImageIndex, ImageName } from './image-index.ts'
 import type { LayerLeases } from './layer-leases.ts'
 import type { LayerStore } from './layer-store.ts'
-import type { PlannedLayer } from './layers.ts'
 import { attachedIn, keepSignatures } from './policy/admit-image.ts'
 import type { Policies } from './policy/policies.ts'
 import { asPullError, causeOf, type PullFailure } from './pull-error.ts'
 import type { PullPlan } from './pull-progress.ts'
 import { summarize } from './pull-summary.ts'
+import { planOf, recordImage } from './record-image.ts'
 
 /** Manifests may have 4 MiB (distribution spec "Pushing Manifests"); real configurations have some KiB. */
 const MAX_CONFIG = 4 * 1024 * 1024
@@ -154,13 +152,22 @@ async function pullResolved(
     db.read.images.rawConfig(resolved.config.digest) ??
     (await repository.readBlob(resolved.config, MAX_CONFIG, signal))
   const config = readConfig(rawConfig, resolved, context.platform)
-  const plan = planOf(config, resolved)
+  const plan = planOf(config, resolved.layers)
   const ids = plan.map(layer => layer.chainId)
   const release = leases.hold(ids)
   try {
     announce(plan.map(layer => ({ ...layer, existed: layers.has(layer.chainId) })))
     const reports = await layers.fetch({ reference: `${reference}`, repository, layers: plan }, signal)
-    const image = record(context, reference, resolved, config, rawConfig, ids.at(-1))
+    const { manifestDigest: digest, mediaType, manifestBytes: bytes } = resolved
+    const image = recordImage(context, {
+      id: resolved.config.digest,
+      names: namesOf(reference, resolved.digest),
+      config,
+      rawConfig,
+      manifest: { digest, mediaType, bytes },
+      layers: resolved.layers,
+      topLayer: ids.at(-1),
+    })
     leases.unkeep(ids)
     return { image, reports }
   } catch (error) {
@@ -177,43 +184,6 @@ function readConfig(bytes: Buffer, resolved: ResolvedManifest, platform: Platfor
   } catch (error) {
     throw new Error(`image configuration ${resolved.config.digest}: ${messageOf(error)}`, { cause: error })
   }
-}
-
-function planOf(config: ImageConfig, resolved: ResolvedManifest): PlannedLayer[] {
-  const ids = chainIds(config.diffIds)
-  return config.diffIds.map((diffId, index) => {
-    const parent = ids[index - 1]
-    return {
-      chainId: ids[index]!,
-      diffId,
-      ...(parent === undefined ? {} : { parent }),
-      blob: resolved.layers[index]!,
-    }
-  })
-}
-
-/** Image, names and manifest. Nothing is written when all of it is known. */
-function record(
-  { db, index }: PullContext,
-  reference: Reference,
-  resolved: ResolvedManifest,
-  config: ImageConfig,
-  rawConfig: Buffer,
-  topLayer: Digest | undefined,
-): Image {
-  const id = resolved.config.digest
-  const names = namesOf(reference, resolved.digest)
-  const known = index.get(id)
-  if (known !== undefined && names.every(({ name }) => index.named(name) === known)) return known
-  const size = resolved.layers.reduce((sum, layer) => sum + layer.size, rawConfig.length)
-  const row = { id, repoTags: [], repoDigests: [], size, config, topLayer, createdAt: nowNs() }
-  db.transact('image', tx => {
-    tx.images.insert(row, rawConfig)
-    for (const { name, kind } of names) tx.images.setName(name, kind, id)
-    const { manifestDigest: digest, mediaType, manifestBytes: bytes } = resolved
-    tx.images.insertManifest(id, { digest, mediaType, bytes })
-  })
-  return index.put(row, names)
 }
 
 /** A digest that was asked for is no tag; a tag is recorded as it was asked for, whatever mirror it came from. */

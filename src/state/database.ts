@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs'
+import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import Sqlite from 'better-sqlite3'
 import { effectSync } from '../base/effects.ts'
 import { BerthError, messageOf } from '../base/errors.ts'
@@ -12,6 +12,12 @@ import { PodReader, PodWriter } from './pods.ts'
 
 /** Append only: the schema version is the number of migrations that ran. */
 const MIGRATIONS: readonly string[] = [initial, imageTruth, imageSignatures]
+
+/**
+ * Space beside the database that is given up when the disk is full: what makes room has to be written down first. A
+ * transaction takes some pages of 4 KiB in the log.
+ */
+const RESERVE_BYTES = 1024 * 1024
 
 /** "BRTH" in the file's header: tells Berth's database from anyone else's. */
 const APPLICATION_ID = 0x42525448
@@ -39,9 +45,12 @@ export class Database {
   readonly read: Reader
   readonly #tx: Tx
   readonly #db: Sqlite.Database
+  readonly #reserve: string
 
-  private constructor(db: Sqlite.Database) {
+  private constructor(db: Sqlite.Database, file: string) {
     this.#db = db
+    this.#reserve = `${file}.reserve`
+    this.keepReserve()
     this.read = {
       pods: new PodReader(db),
       containers: new ContainerReader(db),
@@ -71,7 +80,7 @@ export class Database {
       db.pragma('foreign_keys = ON')
       db.pragma('trusted_schema = OFF')
       migrate(db, file, fresh)
-      return new Database(db)
+      return new Database(db, file)
     } catch (error) {
       db?.close()
       if (error instanceof BerthError) throw error
@@ -84,7 +93,26 @@ export class Database {
    * @param label what is being recorded, for the effect hook
    */
   transact<T>(label: string, run: (tx: Tx) => T): T {
-    return effectSync('state', 'commit', label, () => this.#db.transaction(() => run(this.#tx)).immediate())
+    return effectSync('state', 'commit', label, () => {
+      const commit = () => this.#db.transaction(() => run(this.#tx)).immediate()
+      try {
+        return commit()
+      } catch (error) {
+        if ((error as { code?: unknown }).code !== 'SQLITE_FULL' || !existsSync(this.#reserve)) throw error
+        rmSync(this.#reserve, { force: true })
+        return commit()
+      }
+    })
+  }
+
+  /** Takes the reserve back as soon as there is room for it. */
+  keepReserve(): void {
+    if (existsSync(this.#reserve)) return
+    try {
+      writeFileSync(this.#reserve, Buffer.alloc(RESERVE_BYTES), { mode: 0o600 })
+    } catch {
+      rmSync(this.#reserve, { force: true }) // a part of it would pass for all of it
+    }
   }
 
   close(): void {

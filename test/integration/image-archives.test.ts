@@ -1,17 +1,15 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
 import { command } from '../support/command.ts'
-import { crashed } from '../support/daemon.ts'
 import { busyboxImage, imageOf } from '../support/images.ts'
-import { BUSYBOX, FOREVER } from '../support/kubelet.ts'
+import { BUSYBOX } from '../support/kubelet.ts'
 import { layerOf } from '../support/layers.ts'
 import { tar } from '../support/tar.ts'
 import { useDaemon } from '../support/use-daemon.ts'
-import { until } from '../support/wait.ts'
 
 const kubelet = useDaemon()
 
@@ -199,62 +197,4 @@ test('a damaged image is not exported, and an import mends it', async () => {
   await berth('import', at('good.tar'))
   kubelet().daemon.registry.faults()
   assert.match(await berth('verify'), /layers: 1 whole/)
-})
-
-test('killed in the middle of an import, the next one finds nothing in its way', async () => {
-  const { id } = await busyboxImage()
-  await berth('export', BUSYBOX, '-o', at('again.tar'))
-  for (const point of [
-    'storage.spool',
-    'storage.unpack',
-    'storage.rename-layer',
-    'state.commit#2',
-    'state.commit#3',
-  ]) {
-    await berth('rm', id)
-    await kubelet().daemon.restart({ BERTH_FAULTS: `kill@${point}` })
-    await kubelet().daemon.berth('image', 'import', at('again.tar'))
-    await crashed(kubelet().daemon)
-    await kubelet().daemon.up()
-    checkClean()
-    await berth('import', at('again.tar'))
-    assert.equal(await imageId(BUSYBOX), id, point)
-  }
-})
-
-test('garbage is told and collected; what holds an object is told', async () => {
-  const pod = await kubelet().runPod()
-  const container = await kubelet().run(pod, FOREVER)
-  const why = await berth('why', 'busybox')
-  assert.match(
-    why,
-    /MiB on disk: 0 B alone, .* shared\nkept by\n {2}its name docker\.io\/library\/busybox:latest\n/,
-  )
-  assert.match(
-    why,
-    new RegExp(`container default/${pod.config.metadata?.name} c\\d+ \\(${container.slice(0, 12)}\\)`),
-  )
-  const { layers } = JSON.parse(await berth('inspect', 'busybox'))
-  assert.match(await berth('why', layers[0].diff_id), /^layer sha256:.*\n.*\nkept by\n {2}image docker/)
-  assert.match(await berth('gc', '--dry-run', '--prune'), /nothing to delete/)
-
-  const other = await kubelet().image('other', { cmd: ['true'] })
-  const dry = await berth('gc', '--dry-run', '--prune')
-  assert.match(dry, /would delete image [0-9a-f]{12} \(docker\.io\/library\/other:1\)/)
-  assert.ok(await imageId(other))
-  assert.match(await berth('gc'), /nothing to delete/)
-  assert.match(await berth('gc', '--prune'), /deleted image [0-9a-f]{12} \(docker\.io\/library\/other:1\)/)
-  assert.equal(await imageId(other), undefined)
-
-  // An image in use: its name goes, the container and its layers stay until it is removed.
-  const { stderr } = await kubelet().daemon.berth('image', 'rm', 'busybox')
-  assert.match(stderr, new RegExp(`stay for the containers ${container.slice(0, 12)}`))
-  assert.equal((await kubelet().exec(container, 'ls /bin/busybox')).code, 0)
-  assert.match(await berth('why', layers[0].diff_id), /kept by\n {2}container default/)
-  await kubelet().removeAll()
-  const { root } = kubelet().daemon
-  await until('the layer is gone', () => readdirSync(join(root, 'layers')).length === 0)
-  assert.deepEqual(readdirSync(join(root, 'records')), [])
-  await kubelet().pull(BUSYBOX)
-  rmSync(at(''), { recursive: true })
 })

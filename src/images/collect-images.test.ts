@@ -1,0 +1,125 @@
+import assert from 'node:assert/strict'
+import { type TestContext, test } from 'node:test'
+import { FakeSnapshots } from '../../test/support/fake-snapshots.ts'
+import { ImageHost, type ImageHostOptions } from '../../test/support/image-host.ts'
+import { imageOf, type TestImage } from '../../test/support/images.ts'
+import { layerOf } from '../../test/support/layers.ts'
+import { saying } from '../../test/support/registry-client.ts'
+
+async function start(t: TestContext, options: ImageHostOptions = {}) {
+  const snapshots = new FakeSnapshots()
+  t.after(() => snapshots.remove())
+  return ImageHost.start(t, snapshots, options)
+}
+
+async function image(...texts: readonly string[]): Promise<TestImage> {
+  const layers = texts.map(text => layerOf([{ name: text, content: text.repeat(1000) }]))
+  return imageOf(await Promise.all(layers), { architecture: 'amd64' })
+}
+
+async function pull(host: ImageHost, ...images: ReadonlyArray<readonly [name: string, image: TestImage]>) {
+  for (const [name, pushed] of images) {
+    host.server.push(pushed, name, 'latest')
+    await host.pull(name)
+  }
+}
+
+/** As if they had been used that many minutes ago. */
+function use(host: ImageHost, ...ages: ReadonlyArray<readonly [image: TestImage, minutes: number]>): void {
+  host.db.transact('used', tx => {
+    for (const [{ id }, minutes] of ages) {
+      tx.images.use(id, BigInt(Date.now() - minutes * 60_000) * 1_000_000n)
+    }
+  })
+}
+
+const names = (host: ImageHost) => host.images.list('').flatMap(({ repoTags }) => repoTags)
+
+test('a dry run names what a prune deletes, and neither touches what is pinned', async t => {
+  const host = await start(t, { pinnedImages: ['*/pinned:*'] })
+  const [one, pinned] = [await image('base', 'one'), await image('base', 'pinned')]
+  await pull(host, ['one', one], ['pinned', pinned])
+  const dry = host.images.admin.collect(true, true)
+  assert.deepEqual([dry.images.map(({ id }) => id), dry.layers.length, dry.leased.length], [[one.id], 1, 0])
+  assert.equal(names(host).length, 2)
+  const { images, layers } = host.images.admin.collect(true, false)
+  assert.deepEqual([images.length, layers.length], [1, 1])
+  assert.deepEqual(names(host), [host.name('pinned:latest')])
+  assert.equal(host.db.read.layers.committed().length, 2)
+  assert.deepEqual(host.images.admin.collect(false, true).layers, [])
+})
+
+test('over the threshold unused images go, the least recently used first, until there is room', async t => {
+  const usage = { bytesTotal: 100_000, bytesFree: 0, inodesTotal: 1, inodesFree: 1 }
+  const rules = { intervalMs: 0, highThreshold: 90, lowThreshold: 80, minimumAgeMs: 60_000 }
+  const host = await start(t, { gc: rules, diskUsage: () => usage })
+  const [old, older, young] = [await image('old'), await image('older'), await image('young')]
+  await pull(host, ['old', old], ['older', older], ['young', young])
+  use(host, [old, 5], [older, 10], [young, 0])
+  const sizes = host.db.read.layers.committed().map(({ size }) => size)
+  assert.ok(
+    sizes.every(size => size > 4000 && size < 10_000),
+    String(sizes),
+  )
+
+  usage.bytesFree = 15_000
+  host.images.makeRoom()
+  assert.equal(names(host).length, 3, 'below the threshold nothing goes')
+  usage.bytesFree = 10_000 - 1
+  host.images.makeRoom()
+  const left = () => names(host).map(name => /(\w+):latest/.exec(name)?.[1])
+  assert.deepEqual(left(), sizes[1]! >= 10_001 ? ['old', 'young'] : ['young'])
+  usage.bytesFree = 0
+  host.images.makeRoom()
+  assert.deepEqual(left(), ['young'], 'what was used a moment ago stays')
+})
+
+test('what keeps an object is told, with what it takes alone', async t => {
+  const host = await start(t)
+  const [one, two] = [await image('base', 'one'), await image('base', 'two')]
+  await pull(host, ['one', one], ['two', two])
+  const [base] = one.layers
+  const [whole, shared] = [host.images.admin.why(one.id), host.images.admin.why(base!.diffId)]
+  assert.equal(whole.kind, 'image')
+  assert.ok(whole.alone > 0 && whole.alone < whole.size)
+  assert.deepEqual(
+    whole.holders.map(({ kind }) => kind),
+    ['name', 'name'],
+  )
+  assert.deepEqual([shared.kind, shared.alone], ['layer', 0])
+  assert.deepEqual(
+    shared.holders.filter(({ kind }) => kind === 'image').map(({ name }) => name),
+    [host.name('one:latest'), host.name('two:latest')],
+  )
+  assert.equal(host.images.admin.why(base!.blob.digest).id, base!.diffId)
+  assert.equal(host.images.admin.why(two.digest).kind, 'manifest')
+  assert.throws(
+    () => host.images.admin.why('nothing'),
+    saying('not-found', /image, layer or manifest "nothing"/),
+  )
+})
+
+test('names are given and taken one by one; an image without any stays', async t => {
+  const host = await start(t)
+  const [one, two] = [await image('one'), await image('two')]
+  await pull(host, ['one', one], ['two', two])
+  const { admin } = host.images
+  assert.equal(admin.tag(one.id, 'example.org/x'), 'example.org/x:latest')
+  assert.equal(admin.tag(two.id, 'example.org/x'), 'example.org/x:latest')
+  assert.equal(host.images.resolve('example.org/x')?.id, two.id)
+  assert.throws(
+    () => admin.tag(one.id, `example.org/x@${two.digest}`),
+    saying('invalid', /digest cannot be given/),
+  )
+  assert.throws(() => admin.tag('nothing', 'x'), saying('not-found', /nothing/))
+  await assert.rejects(
+    admin.remove([one.id], true),
+    saying('invalid', /is no name of an image; its names are/),
+  )
+  await admin.remove([host.name('one:latest'), host.name(`one@${one.digest}`)], true)
+  assert.deepEqual(host.images.resolve(one.id)?.repoTags, [])
+  await host.restart()
+  assert.deepEqual(host.images.resolve(one.id)?.repoDigests, [])
+  await assert.rejects(admin.remove([two.id, 'nothing'], false), saying('not-found', /nothing/))
+  assert.notEqual(host.images.resolve(two.id), undefined)
+})
