@@ -3,7 +3,8 @@
 #
 #   scripts/setup.sh         what the daemon and the demo need
 #   scripts/setup.sh check   what the static checks need: no root, no Debian packages
-#   scripts/setup.sh test    the daemon's needs, the tests' registry and image tools, and what the conformance tests run (Go)
+#   scripts/setup.sh bench   the daemon's needs, and the streaming client (built with Go)
+#   scripts/setup.sh test    the same, the tests' registry and image tools, and what the conformance tests run (Go)
 #
 # It runs before Node 24 is there, hence bash. The output of the tools it calls goes to .cache/setup.log and is shown
 # when one of them fails.
@@ -190,42 +191,45 @@ build_bundle() {
 # version names: crictl, critest and ginkgo (CRI tools), the runc and the CNI plugins that are newer than Debian's.
 # With empty caches that takes three minutes and 1.2 GB of Go's caches; later nothing.
 build_conformance_tools() {
-  [ -n "$go" ] || {
-    local how='crictl and critest are built with Go 1.26.2 or newer: install Go from https://go.dev/dl into /usr/local/go'
-    [ "${CI:-}" = true ] && fail "Go is missing, and CI=true wants the conformance tests: $how"
-    printf '[%s/%s] Conformance tools: skipped, Go is missing; the tests that need them will be skipped too. %s\n' \
-      "$1" "$steps" "$how"
-    return
-  }
+  has_go "$1" 'crictl and critest' || return 0
   local cri=sigs.k8s.io/cri-tools cni=github.com/containernetworking/plugins/plugins runc=github.com/opencontainers/runc
   local version=$(version_of cri-tools "$cri")
   local ldflags="-s -w -X $cri/pkg/version.Version=$version"
-  go_tool "$1" cri-tools "$version" crictl build -ldflags "$ldflags" "$cri/cmd/crictl"
-  go_tool "$1" cri-tools "$version" critest.test test -c -ldflags "$ldflags" "$cri/cmd/critest"
-  go_tool "$1" cri-tools "$version" ginkgo build -ldflags '-s -w' github.com/onsi/ginkgo/v2/ginkgo
-  go_tool "$1" cri-tools "$version" nonewprivs build -ldflags '-s -w' ../nonewprivs/nonewprivs.go
+  go_tool "$1" conformance/cri-tools "cri-tools-$version" crictl build -ldflags "$ldflags" "$cri/cmd/crictl"
+  go_tool "$1" conformance/cri-tools "cri-tools-$version" critest.test test -c -ldflags "$ldflags" "$cri/cmd/critest"
+  go_tool "$1" conformance/cri-tools "cri-tools-$version" ginkgo build -ldflags '-s -w' github.com/onsi/ginkgo/v2/ginkgo
+  go_tool "$1" conformance/cri-tools "cri-tools-$version" nonewprivs build -ldflags '-s -w' ../nonewprivs/nonewprivs.go
   version=$(version_of runc "$runc")
-  CGO_ENABLED=1 go_tool "$1" runc "$version" runc build -tags seccomp -ldflags '-s -w' "$runc"
+  CGO_ENABLED=1 go_tool "$1" conformance/runc "runc-$version" runc build -tags seccomp -ldflags '-s -w' "$runc"
   version=$(version_of cni-plugins "${cni%/plugins}")
   local plugin
   for plugin in main/bridge main/loopback ipam/host-local meta/portmap; do
-    go_tool "$1" cni-plugins "$version" "${plugin#*/}" build -ldflags '-s -w' "$cni/$plugin"
+    go_tool "$1" conformance/cni-plugins "cni-plugins-$version" "${plugin#*/}" build -ldflags '-s -w' "$cni/$plugin"
   done
   unpack_package "$1" nginx usr/sbin/nginx
+}
+
+# has_go STEP WHAT
+has_go() {
+  [ -n "$go" ] && return
+  local how="built with Go 1.26.2 or newer: install Go from https://go.dev/dl into /usr/local/go"
+  [ "${CI:-}" = true ] && fail "Go is missing, and CI=true wants every test: $2 are $how"
+  printf '[%s/%s] Skipped, Go is missing, and so will be the tests that need it: %s are %s\n' "$1" "$steps" "$2" "$how"
+  return 1
 }
 
 version_of() {
   sed -n "s|^require $2 v\(.*\)|\1|p" "test/conformance/$1/go.mod"
 }
 
-# go_tool STEP MODULE VERSION NAME VERB ARGUMENTS...: builds one program unless it is there
+# go_tool STEP SOURCE FOLDER NAME VERB ARGUMENTS...: builds one program from test/SOURCE unless it is in .cache/FOLDER
 go_tool() {
-  local step=$1 module=$2 version=$3 name=$4 verb=$5
-  local program=$PWD/.cache/$module-$version/$name
+  local step=$1 source=$2 folder=$3 name=$4 verb=$5
+  local program=$PWD/.cache/$folder/$name
   [ -x "$program" ] && return
-  progress "$step" "$name of $module $version: building it with Go (once)"
+  progress "$step" "$name of $folder: building it with Go (once)"
   mkdir -p "${program%/*}"
-  logged "$name could not be built" env -C "test/conformance/$module" CGO_ENABLED="${CGO_ENABLED:-0}" GOWORK=off \
+  logged "$name could not be built" env -C "test/$source" CGO_ENABLED="${CGO_ENABLED:-0}" GOWORK=off \
     GOFLAGS=-buildvcs=false "$go" "$verb" -mod=readonly -trimpath -o "$program.new" "${@:6}"
   mv "$program.new" "$program"
 }
@@ -255,13 +259,24 @@ unpack_registry() {
   unpack_package "$1" docker-registry usr/bin/docker-registry
 }
 
+# --- The streaming client of tests and bench ---------------------------------------------------------------------
+
+# Its sources are ours, so the name of its folder has their digest, and what older sources gave goes.
+build_streaming_client() {
+  has_go "$1" 'the streaming client' || return 0
+  local folder=streaming-client-$(cat test/streaming/client/* | sha256sum | head -c 16)
+  [ -d ".cache/$folder" ] || rm -rf .cache/streaming-client-*
+  go_tool "$1" streaming/client "$folder" client build -ldflags '-s -w' .
+}
+
 # --- The steps --------------------------------------------------------------------------------------------------------
 
 case $target in
   run) todo=(check_machine install_packages install_npm_packages generate_types build_bundle) ;;
   check) todo=(install_npm_packages generate_types) ;;
-  test) todo=(check_machine install_packages install_npm_packages generate_types build_bundle unpack_registry build_conformance_tools) ;;
-  *) fail "unknown set-up \"$target\": expected run, check or test" ;;
+  bench) todo=(check_machine install_packages install_npm_packages generate_types build_bundle build_streaming_client) ;;
+  test) todo=(check_machine install_packages install_npm_packages generate_types build_bundle unpack_registry build_conformance_tools build_streaming_client) ;;
+  *) fail "unknown set-up \"$target\": expected run, check, bench or test" ;;
 esac
 steps=${#todo[@]}
 
