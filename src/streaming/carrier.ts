@@ -1,7 +1,29 @@
 import type { BerthError } from '../base/errors.ts'
+import { collectChunks } from './collect-chunks.ts'
 
 /** Bytes of data (not of framing) that went over a connection. */
-export type Traffic = { in: number; out: number }
+export class Traffic {
+  #in = 0
+  #out = 0;
+
+  get in(): number {
+    return this.#in
+  }
+
+  get out(): number {
+    return this.#out
+  }
+
+  received(bytes: number): void {
+    this.#in += bytes
+    collectChunks(bytes)
+  }
+
+  sent(bytes: number): void {
+    this.#out += bytes
+    collectChunks(bytes)
+  }
+}
 
 /** A client's connection after the upgrade, as a session sees it, whatever protocol is spoken on it. */
 export interface Carrier {

@@ -36,7 +36,15 @@ export function serveSpdyCommand(
     subject,
     events => new SpdyConnection(socket, head, { ...events, onStream: opening => streams.add(opening) }),
     async (_, signal) => {
-      return await execute(command, await streams.complete(signal), signal)
+      let complete: CommandStreams
+      try {
+        complete = await streams.complete(signal)
+      } catch (failure) {
+        const { opened } = streams
+        if (opened !== undefined) await runCommand(opened, protocol, () => Promise.reject(failure))
+        throw failure
+      }
+      return await execute(command, complete, signal)
     },
   )
 }

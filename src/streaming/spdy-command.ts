@@ -28,7 +28,8 @@ export class SpdyCommandStreams {
       return
     }
     this.#channels[name] = opening.accept()
-    if (this.#missing.size === 0) this.#complete.resolve({ error: this.#channels.error!, ...this.#channels })
+    const { opened } = this
+    if (this.#missing.size === 0 && opened !== undefined) this.#complete.resolve(opened)
   }
 
   /** When all are open. Rejects when they are not in time, or with the signal's reason. */
@@ -42,6 +43,12 @@ export class SpdyCommandStreams {
     } finally {
       done.abort()
     }
+  }
+
+  /** What is open so far, where the client can be told of a failure. */
+  get opened(): CommandStreams | undefined {
+    const { error, ...others } = this.#channels
+    return error === undefined ? undefined : { error, ...others }
   }
 
   #giveUp(): never {

@@ -1,6 +1,6 @@
 import type { Duplex } from 'node:stream'
 import { BerthError, messageOf } from '../base/errors.ts'
-import type { Carrier, CarrierEvents, Traffic } from './carrier.ts'
+import { type Carrier, type CarrierEvents, Traffic } from './carrier.ts'
 import { Channel } from './channel.ts'
 import { Flow } from './flow.ts'
 import { closeGently } from './goodbye.ts'
@@ -43,7 +43,7 @@ const MAX_DATA = 32 * 1024
  * sent on it, windows are neither heeded nor updated, and GOAWAY is the last frame.
  */
 export class SpdyConnection implements Carrier {
-  readonly traffic: Traffic = { in: 0, out: 0 }
+  readonly traffic = new Traffic()
   readonly closed: Promise<void>
   readonly #transport: Duplex
   readonly #events: SpdyEvents
@@ -162,7 +162,7 @@ export class SpdyConnection implements Carrier {
   #data(id: number, bytes: Buffer, last: boolean): void {
     const stream = this.#streams.get(id)
     if (stream === undefined || stream.peerEnded) return
-    this.traffic.in += bytes.length
+    this.traffic.received(bytes.length)
     if (bytes.length > 0) stream.channel.receive(bytes)
     if (!last) return
     stream.peerEnded = true
@@ -222,7 +222,7 @@ export class SpdyConnection implements Carrier {
         transport.write(dataHeader(id, piece.length, false))
         transport.write(piece)
       }
-      this.traffic.out += chunk.length
+      this.traffic.sent(chunk.length)
     }
     transport.uncork()
     this.#flow.afterWrite(done)

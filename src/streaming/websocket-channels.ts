@@ -1,7 +1,7 @@
 import type { Duplex } from 'node:stream'
 import type { WebSocket } from 'ws'
 import { BerthError, messageOf } from '../base/errors.ts'
-import type { Carrier, CarrierEvents, Traffic } from './carrier.ts'
+import { type Carrier, type CarrierEvents, Traffic } from './carrier.ts'
 import { Channel } from './channel.ts'
 import { Flow } from './flow.ts'
 
@@ -42,7 +42,7 @@ export function parseMessage(message: Buffer, isBinary: boolean, { base64, halfC
 
 /** Channels over the messages of a WebSocket, whose first byte says which is meant. */
 export class WebSocketChannels implements Carrier {
-  readonly traffic: Traffic = { in: 0, out: 0 }
+  readonly traffic = new Traffic()
   readonly closed: Promise<void>
   readonly #ws: WebSocket
   readonly #socket: Duplex
@@ -113,7 +113,7 @@ export class WebSocketChannels implements Carrier {
     if (this.#state !== 'open') return
     const message = parseMessage(data, isBinary, this.#encoding)
     if (message.type === 'data') {
-      this.traffic.in += message.bytes.length
+      this.traffic.received(message.bytes.length)
       this.#channels.get(message.channel)?.receive(message.bytes)
     } else if (message.type === 'end') {
       this.#channels.get(message.channel)?.receiveEnd()
@@ -129,7 +129,7 @@ export class WebSocketChannels implements Carrier {
       for (let offset = 0; offset < chunk.length; offset += MAX_DATA) {
         this.#message(number, chunk.subarray(offset, offset + MAX_DATA))
       }
-      this.traffic.out += chunk.length
+      this.traffic.sent(chunk.length)
     }
     this.#socket.uncork()
     this.#flow.afterWrite(done)
