@@ -1,7 +1,8 @@
 import { mkdirSync } from 'node:fs'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import type { BerthClient } from '../src/cri/client.ts'
 import type { ContainerConfig } from '../src/cri/generated/runtime/v1/ContainerConfig.ts'
+import type { ExecRequest } from '../src/cri/generated/runtime/v1/ExecRequest.ts'
 import type { PodSandboxConfig } from '../src/cri/generated/runtime/v1/PodSandboxConfig.ts'
 import { Daemon, type DaemonOptions } from './daemon.ts'
 import { type Handler, type Peer, type PeerName, type Steps, StepTimer } from './peer.ts'
@@ -50,7 +51,8 @@ export class CriPeer implements Peer {
     await this.daemon.end('SIGTERM')
   }
 
-  async up(pod: number, handler: Handler): Promise<Steps> {
+  /** @param programs that the container gets from the machine, each below /mnt */
+  async up(pod: number, handler: Handler, programs: readonly string[] = []): Promise<Steps> {
     const { client } = this.daemon
     const timer = new StepTimer()
     const config = this.#podConfig(pod)
@@ -61,7 +63,7 @@ export class CriPeer implements Peer {
     const { container_id: containerId } = await timer.time('CreateContainer', () =>
       client.runtime('CreateContainer', {
         pod_sandbox_id: podId,
-        config: this.#containerConfig(),
+        config: this.#containerConfig(programs),
         sandbox_config: config,
       }),
     )
@@ -84,10 +86,21 @@ export class CriPeer implements Peer {
     return timer.steps
   }
 
-  async exec(pod: number): Promise<void> {
+  async exec(pod: number, cmd: string[] = ['true']): Promise<void> {
     const container_id = this.#pods.get(pod)!.containerId
-    const reply = await this.daemon.client.runtime('ExecSync', { container_id, cmd: ['true'], timeout: 60 })
-    if (reply.exit_code !== 0) throw new Error(`${this.name}: exec of true gave ${reply.exit_code}`)
+    const reply = await this.daemon.client.runtime('ExecSync', { container_id, cmd, timeout: 60 })
+    if (reply.exit_code !== 0) throw new Error(`${this.name}: exec of ${cmd[0]} gave ${reply.exit_code}`)
+  }
+
+  /** Where a client of the pod connects to. */
+  async execUrl(pod: number, request: Omit<ExecRequest, 'container_id'>): Promise<string> {
+    const { containerId } = this.#pods.get(pod)!
+    return (await this.daemon.client.runtime('Exec', { ...request, container_id: containerId })).url
+  }
+
+  async forwardUrl(pod: number, port: number): Promise<string> {
+    const { podId } = this.#pods.get(pod)!
+    return (await this.daemon.client.runtime('PortForward', { pod_sandbox_id: podId, port: [port] })).url
   }
 
   processes(): number[] {
@@ -151,12 +164,17 @@ export class CriPeer implements Peer {
     }
   }
 
-  #containerConfig(): ContainerConfig {
+  #containerConfig(programs: readonly string[]): ContainerConfig {
     return {
       metadata: { name: 'main', attempt: 0 },
       image: { image: this.#imageRef, user_specified_image: this.#options.image },
       command: ['sleep', '1000000'],
       log_path: 'main.log',
+      mounts: programs.map(program => ({
+        host_path: program,
+        container_path: join('/mnt', basename(program)),
+        readonly: true,
+      })),
       labels: { 'io.kubernetes.container.name': 'main' },
       annotations: { 'io.kubernetes.container.restartCount': '0' },
       linux: { security_context: this.#security },

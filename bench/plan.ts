@@ -16,6 +16,10 @@ export type Plan = {
   readonly megabytes: number
   /** Of the image during whose pull memory is watched. */
   readonly largeMegabytes: number
+  /** MiB through one exec or one forwarded connection. */
+  readonly streamMegabytes: number
+  /** MiB of the download that stops and crawls on its way. */
+  readonly downloadMegabytes: number
 }
 
 export const WHOLE: Plan = {
@@ -30,6 +34,8 @@ export const WHOLE: Plan = {
   pulls: 3,
   megabytes: 300,
   largeMegabytes: 5000,
+  streamMegabytes: 512,
+  downloadMegabytes: 1024,
 }
 
 /** To see that all of it works: its figures say little. */
@@ -45,6 +51,8 @@ export const QUICK: Plan = {
   pulls: 1,
   megabytes: 60,
   largeMegabytes: 200,
+  streamMegabytes: 64,
+  downloadMegabytes: 64,
 }
 
 /** As the reach says it; two processors are busy with four. */

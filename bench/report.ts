@@ -1,9 +1,9 @@
 import type { Handler, PeerName } from './peer.ts'
 import { median, quantile, type Samples } from './statistics.ts'
 
-type Unit = 'ms' | 's' | 'MiB' | '/s'
+type Unit = 'ms' | 's' | 'MiB' | '/s' | 'MB/s'
 
-/** Berth's median, as a multiple of a peer's or as a value, must not exceed these; with `/s` not fall below. */
+/** Berth's median, as a multiple of a peer's or as a value, must not exceed these; with a rate not fall below. */
 type Reach = { readonly containerd?: number; readonly floor?: number; readonly value?: number }
 
 type Row = {
@@ -66,6 +66,30 @@ function pullRows(name: string, title: string, reach: Reach): Row[] {
   ]
 }
 
+const STREAMING: readonly Row[] = [
+  {
+    measure: 'exec first byte',
+    title: 'Exec until its first byte arrives',
+    unit: 'ms',
+    reach: { containerd: 1 },
+  },
+  { measure: 'exec stdout', title: 'standard output of an exec', unit: 'MB/s', reach: { containerd: 1 } },
+  { measure: 'exec stdin', title: 'standard input of an exec', unit: 'MB/s' },
+  { measure: 'forward', title: 'one connection of a port-forward', unit: 'MB/s', reach: { containerd: 1 } },
+  { measure: 'sessions', title: '50 execs at once, 1 MiB each', unit: 's' },
+  {
+    measure: 'streams',
+    title: '200 streams (100 connections of a port-forward) at once, 1 MiB each',
+    unit: 's',
+  },
+  {
+    measure: 'download growth',
+    title: 'growth of the daemon in a download that stops, crawls and runs',
+    unit: 'MiB',
+    reach: { value: 20 },
+  },
+]
+
 const PULLS: readonly Row[] = [
   ...pullRows('six', '6 layers, 300 MB', { containerd: 0.6 }),
   ...pullRows('one new', 'one of the 6 layers new', { containerd: 0.5 }),
@@ -95,16 +119,25 @@ export type ReportOptions = {
   readonly machine: readonly string[]
 }
 
-/** The tables in Markdown, ending in a line feed. */
+type Table = [title: string, rows: readonly Row[], peers?: typeof PEERS]
+
+/** The tables in Markdown, ending in a line feed; without those of which nothing was measured. */
 export function report(samples: Samples, { handlers, pods, machine }: ReportOptions): string {
+  const tables: Table[] = [
+    ...handlers.flatMap((handler): Table[] => [
+      [`Pods, ${handler}`, podRows(handler, handler === 'runc')],
+      [`The calls behind them, 1 at a time, ${handler}`, stepRows(handler)],
+    ]),
+    [`With ${pods} pods`, STANDING],
+    ['Streaming, runc', STREAMING],
+    ['Pulls', PULLS, PULLERS],
+    ['A daemon that pulls', PULLING],
+  ]
+  const measured = tables.filter(([, rows, peers = PEERS]) =>
+    rows.some(({ measure }) => peers.some(peer => samples.of(measure, peer).length > 0)),
+  )
   const parts = [machine.map(fact => `- ${fact}`).join('\n')]
-  for (const handler of handlers) {
-    parts.push(`### Pods, ${handler}`, table(samples, podRows(handler, handler === 'runc')))
-    parts.push(`### The calls behind them, 1 at a time, ${handler}`, table(samples, stepRows(handler)))
-  }
-  parts.push(`### With ${pods} pods`, table(samples, STANDING))
-  parts.push('### Pulls', table(samples, PULLS, PULLERS))
-  parts.push('### A daemon that pulls', table(samples, PULLING))
+  for (const [title, rows, peers] of measured) parts.push(`### ${title}`, table(samples, rows, peers))
   return `${parts.join('\n\n')}\n`
 }
 
@@ -153,7 +186,7 @@ function verdict(samples: Samples, row: Row): string {
   if (reach.value !== undefined) {
     limits.push([`${reach.value} ${unit}`, reach.value, own.length === 0 ? undefined : median(own)])
   }
-  const atLeast = unit === '/s'
+  const atLeast = unit.endsWith('/s')
   return limits
     .map(([text, limit, actual]) => `${atLeast ? '≥' : '≤'} ${text}${mark(actual, limit, atLeast)}`)
     .join(', ')

@@ -17,6 +17,7 @@ import { describeMachine } from './machine.ts'
 import { measurePods } from './measure-pods.ts'
 import { measurePulling, measurePulls } from './measure-pulls.ts'
 import { measureStanding } from './measure-standing.ts'
+import { measureStreaming } from './measure-streaming.ts'
 import type { Peer, PeerName, Puller } from './peer.ts'
 import { ROOT } from './places.ts'
 import { type Plan, QUICK, WHOLE } from './plan.ts'
@@ -25,7 +26,7 @@ import { report } from './report.ts'
 import { Skopeo, skopeoVersion } from './skopeo.ts'
 import { Samples } from './statistics.ts'
 
-const PARTS = ['pods', 'standing', 'pulls'] as const
+const PARTS = ['pods', 'standing', 'streaming', 'pulls'] as const
 const ALL_PEERS: readonly PeerName[] = ['floor', 'containerd', 'Berth']
 
 const USAGE = `npm run bench -- [options]
@@ -113,6 +114,10 @@ async function measureAll(
   for (const peer of parts.includes('standing') ? peers : []) {
     say(`${plan.standingPods} pods, ${peer.name}`)
     await measureStanding(peer, plan, samples)
+  }
+  if (parts.includes('streaming')) {
+    say('streaming')
+    await measureStreaming(peers, plan, samples)
   }
   if (parts.includes('pulls')) {
     say('pulls')
