@@ -1,4 +1,4 @@
-import { lstatSync, readFileSync, realpathSync, statSync } from 'node:fs'
+import { lstatSync, readFileSync, statSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { errnoOf, inStep, internal, invalid, messageOf, precondition } from '../base/errors.ts'
@@ -7,7 +7,7 @@ import type { Container, ContainerConfig, Mount } from '../model/container.ts'
 import type { Image } from '../model/image.ts'
 import type { OciSpec } from '../model/oci.ts'
 import { type Pod, podUserOf } from '../model/pod.ts'
-import { mkdirInRoot, readInRoot, resolveInRoot } from '../os/files.ts'
+import { mkdirInRoot, readInRoot, resolveInRoot, resolveOnNode } from '../os/files.ts'
 import { propagationOf } from '../os/mounts.ts'
 import { isAlive } from '../os/processes.ts'
 import type { Runtime } from '../runtime/runtime.ts'
@@ -73,7 +73,7 @@ export function specOf(
   checkRoot(rootfs)
   const root = podUserOf(pod.config.namespaces)
   const owner = { uid: root?.uid.hostId ?? 0, gid: root?.gid.hostId ?? 0 }
-  for (const volume of images.root.config.volumes) mkdirInRoot(rootfs, volume, 0o755, owner)
+  for (const volume of images.root.config.volumes) makeVolume(rootfs, volume, owner)
   const user = resolveUser(config.security, images.root.config.user, {
     passwd: textInRoot(rootfs, '/etc/passwd'),
     group: textInRoot(rootfs, '/etc/group'),
@@ -103,6 +103,14 @@ export function specOf(
     notice: message => context.log.warn({ podId: pod.id, containerId: container.id }, message),
   })
   return { spec, user }
+}
+
+function makeVolume(rootfs: string, path: string, owner: { uid: number; gid: number }): void {
+  try {
+    mkdirInRoot(rootfs, path, 0o755, owner)
+  } catch (error) {
+    throw invalid('config.image', `volume ${JSON.stringify(path)} cannot be made in it: ${messageOf(error)}`)
+  }
 }
 
 function checkRoot(rootfs: string): void {
@@ -217,7 +225,7 @@ function resolveMount(
 
 function hostSource(path: string, field: string): string {
   try {
-    return realpathSync(path)
+    return resolveOnNode(path)
   } catch (error) {
     const why = errnoOf(error) === 'ENOENT' ? 'does not exist' : `cannot be resolved (${errnoOf(error)})`
     throw invalid(`${field}.host_path`, `${JSON.stringify(path)} ${why}`)

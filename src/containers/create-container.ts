@@ -1,4 +1,4 @@
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { dict } from '../base/dict.ts'
 import type { Digest } from '../base/digest.ts'
@@ -21,7 +21,7 @@ import {
   stepOf,
 } from './context.ts'
 import type { Exits } from './exits.ts'
-import { makeLogDirectory } from './log-directory.ts'
+import { prepareLog } from './log-directory.ts'
 import { undoContainer } from './remove-container.ts'
 import { createFailure } from './runtime-errors.ts'
 
@@ -152,7 +152,7 @@ async function make(
     const groups = new Set([...built.user.supplementalGroups, ...(edited.process.user.additionalGids ?? [])])
     return { spec: edited, user: { ...built.user, supplementalGroups: [...groups] } }
   })
-  if (container.logPath !== '') makeLogDirectory(dirname(container.logPath))
+  if (container.logPath !== '') prepareLog(pod.config.logDirectory, container.config.logPath)
   const monitor = monitorCgroup(context, pod, container.id)
   if (monitor !== undefined) cgroups.create(monitor)
   const { config } = container

@@ -189,9 +189,26 @@ test('directories are made inside the root, whatever links say', t => {
   files.mkdirInRoot(root, '/etc/y/z', 0o700)
   assert.equal(modeOf(join(root, 'etc/y/z')), '751')
   files.mkdirInRoot(root, '/', 0o700)
-  symlinkSync('nowhere', join(root, 'dangling'))
-  for (const path of ['etc/passwd/x', 'dangling/x', 'loop/x', 'up/x']) {
+  for (const path of ['etc/passwd/x', 'loop/x']) {
     assert.throws(() => files.mkdirInRoot(root, path, 0o755), path)
   }
   assert.equal(readFileSync(outside, 'utf8'), 'secret')
+})
+
+test('a symlink to nowhere gets its directory inside the root', t => {
+  const { root, outside } = hostileRoot(t)
+  symlinkSync('../../nowhere/at', join(root, 'etc/dangling'))
+  symlinkSync(`${outside}-new`, join(root, 'away'))
+  symlinkSync('again', join(root, 'once'))
+  symlinkSync('/etc/deep/er', join(root, 'again'))
+  files.mkdirInRoot(root, '/etc/dangling/x', 0o755)
+  files.mkdirInRoot(root, '/abs/../away/x', 0o755)
+  files.mkdirInRoot(root, '/once', 0o755)
+  for (const made of ['nowhere/at/x', `${outside}-new/x`, 'etc/deep/er']) {
+    assert.ok(statSync(join(root, made)).isDirectory(), made)
+  }
+  assert.ok(!existsSync(`${outside}-new`))
+  symlinkSync('b/x', join(root, 'a'))
+  symlinkSync('a/x', join(root, 'b'))
+  assert.throws(() => files.mkdirInRoot(root, 'a/y', 0o755))
 })

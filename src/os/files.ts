@@ -14,6 +14,7 @@ import {
   readFileSync,
   readlinkSync,
   readSync,
+  realpathSync,
   renameSync,
   statfsSync,
   writeFileSync,
@@ -26,6 +27,10 @@ import { effect, effectSync } from '../base/effects.ts'
 import { BerthError, errnoOf, precondition } from '../base/errors.ts'
 import { mountPointsBelow } from './mounts.ts'
 import * as sys from './syscalls.ts'
+
+const RESOLVE_NO_MAGICLINKS = 0x02
+const RESOLVE_IN_ROOT = 0x10
+const O_PATH = 0o10000000
 
 /**
  * Whoever reads `path` sees the old content or the new. `sync`: it survives a crash of the machine. The temporary
@@ -191,14 +196,23 @@ function ifThere<T>(read: () => T): T | undefined {
   }
 }
 
+/**
+ * The path of what an absolute path of the node leads to, symlinks resolved. Links of /proc that only look like some
+ * (`/proc/PID/fd/N`, `/proc/PID/root`) lead out of every mount and namespace and are refused with ELOOP.
+ */
+export function resolveOnNode(path: string): string {
+  const fd = sys.openat2(undefined, path, O_PATH, 0, RESOLVE_NO_MAGICLINKS)
+  try {
+    return readlinkSync(fdPath(fd))
+  } finally {
+    closeSync(fd)
+  }
+}
+
 /*
  * Paths inside a tree whose content is hostile (an image, a container's root). The kernel resolves them
  * (openat2(2)): `..` and absolute symlinks stay inside the root, magic links of /proc are refused.
  */
-
-const RESOLVE_NO_MAGICLINKS = 0x02
-const RESOLVE_IN_ROOT = 0x10
-const O_PATH = 0o10000000
 
 /** A descriptor, close-on-exec. Errors carry the errno in `code`. */
 export function openInRoot(root: string, path: string, flags: number, mode = 0): number {
@@ -256,6 +270,9 @@ function readAll(fd: number, maxBytes: number, what: string): Buffer {
   return buffer.subarray(0, length)
 }
 
+/** As the kernel's own limit for one path. */
+const MAX_SYMLINKS = 40
+
 /**
  * mkdir -p inside `root`; `..` is taken out of `path` as text first. Directories that it makes get `mode` and
  * `owner`, those that exist keep theirs.
@@ -267,20 +284,45 @@ export function mkdirInRoot(
   mode: number,
   owner: { uid: number; gid: number } = { uid: 0, gid: 0 },
 ): void {
-  const parts = posix.resolve('/', path).split('/').filter(Boolean)
+  // The target of a symlink to nowhere is made instead, which may again be behind one.
+  let wanted: string | undefined = path
+  for (let links = MAX_SYMLINKS; wanted !== undefined; links--) {
+    if (links === 0) throw new BerthError('invalid', `${path} in ${root}: too many symlinks`)
+    wanted = makeUntilLink(root, posix.resolve('/', wanted), { mode, ...owner })
+  }
+}
+
+/** @returns undefined when all is made, else the path with the first symlink to nowhere replaced by where it leads */
+function makeUntilLink(
+  root: string,
+  path: string,
+  as: { mode: number; uid: number; gid: number },
+): string | undefined {
+  const parts = path.split('/').filter(Boolean)
   let parent = openSync(root, O_PATH | constants.O_DIRECTORY)
   try {
     for (const [i, name] of parts.entries()) {
       const prefix = parts.slice(0, i + 1).join('/')
-      const next =
-        findDirectory(root, prefix) ??
-        makeDirectory(root, prefix, `${fdPath(parent)}/${name}`, { mode, ...owner })
+      const found = findDirectory(root, prefix)
+      const target = found === undefined ? linkTarget(parent, name) : undefined
+      if (target !== undefined) {
+        const here = posix.relative(realpathSync(root), readlinkSync(fdPath(parent)))
+        return posix.resolve('/', here, target, ...parts.slice(i + 1))
+      }
+      const next = found ?? makeDirectory(root, prefix, `${fdPath(parent)}/${name}`, as)
       closeSync(parent)
       parent = next
     }
+    return undefined
   } finally {
     closeSync(parent)
   }
+}
+
+function linkTarget(dir: number, name: string): string | undefined {
+  const at = `${fdPath(dir)}/${name}`
+  const isLink = lstatSync(at, { throwIfNoEntry: false })?.isSymbolicLink() === true
+  return isLink ? readlinkSync(at) : undefined
 }
 
 function findDirectory(root: string, path: string): number | undefined {

@@ -1,12 +1,15 @@
 import { BerthError, internal, precondition } from '../base/errors.ts'
 import type { OciProcess } from '../model/oci.ts'
-import { Capture } from './capture.ts'
+import { Capture, OutputBudget } from './capture.ts'
 import type { Channels, TerminalSize } from './channels.ts'
 import { DRAIN_MS, Exec, type Started } from './exec.ts'
 import { runFor, WindowSize } from './exec-stream.ts'
 import type { OciCli } from './oci-cli.ts'
 import type { ExecCommand, ExecRequest, ExecResult, StreamRequest } from './runtime.ts'
 import { within } from './within.ts'
+
+/** What all that run at once keep of their output: probes print lines, and few print megabytes. */
+const output = new OutputBudget(256 * 2 ** 20)
 
 /** Processes that run in containers beside the first one. */
 export class Execs {
@@ -83,7 +86,8 @@ async function capture(exec: Exec, { timeoutMs, maxOutput, signal }: ExecRequest
   try {
     const started = await exec.start(false, true)
     if (started.stdout === undefined) throw internal('exec: a process without a terminal has an output')
-    const [stdout, stderr] = [new Capture(started.stdout, maxOutput), new Capture(started.stderr, maxOutput)]
+    const stdout = new Capture(started.stdout, maxOutput, output)
+    const stderr = new Capture(started.stderr, maxOutput, output)
     try {
       const code = await untilEnd(exec, started)
       clearTimeout(timer) // it ended in time; from here on the deadline only shortens the wait

@@ -21,6 +21,8 @@ export async function reopenLogFile(
 ): Promise<void> {
   requireDirectory(dirname(logPath))
   const before = lookAt(logPath)
+  // The monitor follows symlinks, and writes what the container prints.
+  if (before?.isFile() === false) throw precondition(`cannot reopen the log: ${logPath} is no file`)
   if (before !== undefined && monitor !== undefined && hasOpen(monitor.pid, before)) return
   if (!tellMonitor(bundle, REOPEN_LOG)) {
     throw precondition('cannot reopen the log: the container has no monitor any more')

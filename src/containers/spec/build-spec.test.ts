@@ -95,8 +95,12 @@ test('privileged: every device, every capability, nothing masked, no profile', (
   assert.ok(!spec.linux.namespaces.some(({ type }) => type === 'cgroup'))
 })
 
-test('masked and read-only paths are taken as they are, empty too', () => {
-  assert.deepEqual(build().linux.maskedPaths, ['/proc/kcore'])
+test('GHSA-7ww5-4wqc-m92c: masked paths have those that older clients lack; none is none', () => {
+  assert.deepEqual(build().linux.maskedPaths, [
+    '/proc/kcore',
+    '/proc/interrupts',
+    '/sys/devices/virtual/powercap',
+  ])
   const { linux } = build({ security: { maskedPaths: [], readonlyPaths: [] } })
   assert.deepEqual([linux.maskedPaths, linux.readonlyPaths], [[], []])
 })
@@ -154,4 +158,10 @@ test('cve-2024-3154, cve-2023-6476: annotations of users pass by exact name only
   assert.ok(
     Object.keys(spec.annotations ?? {}).every(key => /^io\.kubernetes\.cri\.|^io\.allowed$/.test(key)),
   )
+})
+
+test('CVE-2025-23266: a container brings no hooks, whatever its annotations and the image say', () => {
+  const spec = build({ config: { annotations: dict([['cdi.k8s.io/gpu', 'vendor.com/gpu=0']]) } })
+  assert.ok(!('hooks' in spec))
+  assert.deepEqual(spec.linux.devices, build().linux.devices, 'CVE-2026-53492: annotations add no devices')
 })

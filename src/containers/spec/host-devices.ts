@@ -1,7 +1,8 @@
-import { type Dirent, lstatSync, readdirSync, realpathSync, type Stats, statSync } from 'node:fs'
+import { type Dirent, lstatSync, readdirSync, type Stats, statSync } from 'node:fs'
 import path from 'node:path'
 import { errnoOf, invalid } from '../../base/errors.ts'
 import type { Device } from '../../model/container.ts'
+import { resolveOnNode } from '../../os/files.ts'
 import type { HostDevice } from './spec.ts'
 
 const S_IFMT = 0o170000
@@ -56,7 +57,7 @@ export function resolveDevice(device: Device, field: string): HostDevice[] {
 
 function realPath(file: string, field: string): string {
   try {
-    return realpathSync(file)
+    return resolveOnNode(file)
   } catch (error) {
     const why = errnoOf(error) === 'ENOENT' ? 'does not exist' : `cannot be read (${errnoOf(error)})`
     throw invalid(`${field}.host_path`, `${JSON.stringify(file)} ${why}`)

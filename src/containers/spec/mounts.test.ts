@@ -33,7 +33,7 @@ const find = (list: ReturnType<typeof build>, destination: string) =>
 const refused = (list: ResolvedMount[], code: string, message: RegExp, input: Partial<SpecInput> = {}) =>
   assert.throws(() => build(list, { input }), { code, message })
 
-test('the kernel file systems and the files of the pod', () => {
+test('CVE-2026-88264, CVE-2026-88265: a fresh /dev always; the kernel file systems and the files of the pod', () => {
   assert.deepEqual(
     build([]).map(({ destination, source }) => `${destination} ${source}`),
     [
@@ -135,7 +135,7 @@ test('the propagation of the root follows that of the mounts', () => {
   assert.equal(of(mount('/a', { propagation: 'rslave' }), mount('/b', { propagation: 'rshared' })), 'rshared')
 })
 
-test('destinations in /proc and the root itself are refused', () => {
+test('CVE-2019-16884, CVE-2023-27561: destinations in /proc and the root itself are refused', () => {
   for (const path of [
     '/',
     '/..',
@@ -166,4 +166,10 @@ test('whatever is requested: no destination of ours twice, and no child before i
       }
     }),
   )
+})
+
+test('CVE-2021-43816: a mount that asks for a label changes none on the node', () => {
+  const [relabeled] = find(build([mount('/x', { selinuxRelabel: true, source: '/etc' })]), '/x')
+  const [plain] = find(build([mount('/x', { source: '/etc' })]), '/x')
+  assert.deepEqual(relabeled, plain)
 })

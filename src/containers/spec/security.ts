@@ -3,11 +3,15 @@ import type { OciLinux } from '../../model/oci.ts'
 import type { SelinuxOptions } from '../../model/security.ts'
 import type { SpecInput } from './spec.ts'
 
-/** Verbatim: empty lists are how an unmasked /proc is asked for. */
+/** What older clients do not know to mask: they tell what other containers do by power and interrupts (GHSA-7ww5-4wqc-m92c). */
+const ALSO_MASKED = ['/proc/interrupts', '/sys/devices/virtual/powercap']
+
+/** Empty lists are how an unmasked /proc is asked for. */
 export function pathProtection({ config }: SpecInput): Pick<OciLinux, 'maskedPaths' | 'readonlyPaths'> {
   const { privileged, maskedPaths, readonlyPaths } = config.security
   if (privileged) return { maskedPaths: [], readonlyPaths: [] }
-  return { maskedPaths: [...maskedPaths], readonlyPaths: [...readonlyPaths] }
+  const masked = maskedPaths.length === 0 ? [] : [...new Set([...maskedPaths, ...ALSO_MASKED])]
+  return { maskedPaths: masked, readonlyPaths: [...readonlyPaths] }
 }
 
 /** Name for the process, undefined for none. A request without a profile means the default one. */

@@ -54,7 +54,7 @@ test('a request goes before the image, which then has no say about the group', (
   assert.equal(resolveUser(request({ runAsUsername: 'web', runAsGroup: 6 }), '', files).gid, 6)
 })
 
-test('merge adds the groups of the image, strict does not; both hold the primary one, each group once', () => {
+test('CVE-2022-2995: merge adds the groups of the image, strict does not; both hold the primary one, each group once', () => {
   const merged = resolveUser(request({ runAsUser: 1000, supplementalGroups: [29, 5] }), '', files)
   assert.deepEqual(merged.supplementalGroups, [1000, 29, 5, 44])
   const strict = request({ runAsUser: 1000, supplementalGroups: [5], supplementalGroupsPolicy: 'strict' })
@@ -82,7 +82,7 @@ test('cve-2024-40635: a number too big is neither a name nor wraps to root', () 
   assert.throws(() => parseImageUser('4294967296'), { code: 'invalid' })
 })
 
-test('a home directory with control characters is not taken', () => {
+test('CVE-2022-4318: a home directory with control characters is not taken', () => {
   assert.equal(resolveUser(request({ runAsUsername: 'odd' }), '', files).home, '/')
   assert.equal(resolveUser(request({ runAsUser: 4711 }), '', files).home, '/')
   assert.equal(resolveUser(request(), '', { passwd: '', group: '' }).home, '/')
