@@ -120,6 +120,12 @@ test('a device that is in no specification, in two, or in one that cannot be rea
       /unreadable: .*broken\.yaml: .*; .*wrong\.json: devices\[0\]\.containerEdits\.env\[0\]: expected NAME=value/,
     ),
   )
+  writeSpec('cdi-etc', 'open.json', specOf([{ name: 'open' }]))
+  chmodSync(inside('cdi-etc/open.json'), 0o666)
+  await assert.rejects(
+    kubelet().create(pod, FOREVER, wish('vendor.com/net=open')),
+    failure('invalid', /open\.json: can be changed by others than root/),
+  )
   for (const name of ['a.json', 'b.json']) writeSpec('cdi-run', name, specOf([{ name: 'nic0' }]))
   await assert.rejects(
     kubelet().create(pod, FOREVER, wish('vendor.com/net=nic0')),

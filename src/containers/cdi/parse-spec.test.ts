@@ -66,6 +66,11 @@ test('every edit there is, with its defaults', () => {
   assert.deepEqual([...spec.devices.keys()], ['nic0'])
 })
 
+test('CVE-2025-23266: a hook has the variables that its specification gives, without any none', () => {
+  const { hooks } = parse({ containerEdits: { hooks: [{ hookName: 'createContainer', path: '/x' }] } }).edits
+  assert.deepEqual(hooks[0]?.hook.env, [])
+})
+
 test('a name that YAML takes for a number is a name', () => {
   assert.ok(parse({ devices: [{ name: 0 }] }).devices.has('0'))
 })
