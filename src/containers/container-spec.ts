@@ -3,7 +3,7 @@ import { hostname } from 'node:os'
 import { join } from 'node:path'
 import { errnoOf, inStep, internal, invalid, messageOf, precondition } from '../base/errors.ts'
 import { sameContent } from '../base/same-content.ts'
-import type { Container, ContainerConfig, Mount } from '../model/container.ts'
+import type { Container, ContainerConfig, Device, Mount } from '../model/container.ts'
 import type { Image } from '../model/image.ts'
 import type { OciSpec } from '../model/oci.ts'
 import { type Pod, podUserOf } from '../model/pod.ts'
@@ -98,7 +98,11 @@ export function specOf(
     features: runtime.features,
     cgroupsPath: container.cgroup,
     mounts: config.mounts.map((mount, index) => resolveMount(context, container, mount, index, images)),
-    devices: config.devices.flatMap((device, index) => resolveDevice(device, `config.devices[${index}]`)),
+    devices: config.devices.flatMap((device, index) => {
+      const field = `config.devices[${index}]`
+      if (root !== undefined) checkSamePath(device, field)
+      return resolveDevice(device, field)
+    }),
     ...(localhostSeccomp === undefined ? {} : { localhostSeccomp }),
     notice: message => context.log.warn({ podId: pod.id, containerId: container.id }, message),
   })
@@ -111,6 +115,14 @@ function makeVolume(rootfs: string, path: string, owner: { uid: number; gid: num
   } catch (error) {
     throw invalid('config.image', `volume ${JSON.stringify(path)} cannot be made in it: ${messageOf(error)}`)
   }
+}
+
+/** Nobody makes device nodes in a user namespace: runtimes bind the node's own, from the path it has inside. */
+function checkSamePath({ hostPath, containerPath }: Device, field: string): void {
+  if (containerPath === '' || containerPath === hostPath) return
+  throw precondition(
+    `${field}.container_path: in a user namespace a device has the path it has on the node, ${hostPath}`,
+  )
 }
 
 function checkRoot(rootfs: string): void {

@@ -40,14 +40,18 @@ export async function withUserNamespace<T>(
     cwd: '/',
     fds: ['pipe-write', 'pipe-read', 'pipe-read'],
   })
+  let ended = false
+  const exited = child.exited.then(() => {
+    ended = true
+  })
   try {
     await untilReady(child)
     writeMap(child.pid, 'gid_map', user.gid)
     writeMap(child.pid, 'uid_map', user.uid)
     return await use(child.pid)
   } finally {
-    child.kill('SIGKILL')
-    await child.exited
+    if (!ended) child.kill('SIGKILL')
+    await exited
     for (const stream of child.streams) stream?.destroy()
   }
 }

@@ -18,6 +18,13 @@ type Generation = {
   readonly cniVersion: string
 }
 
+/** crun makes its default state directory, which it is told not to use. */
+const CRUN_STATE = '/run/crun'
+const hadCrunState = existsSync(CRUN_STATE)
+after(() => {
+  if (!hadCrunState && existsSync(CRUN_STATE)) rmdirSync(CRUN_STATE)
+})
+
 const tools = findTools()
 const skip = tools === undefined ? 'critest is not built: Go was missing at set-up' : false
 const runs = Number(process.env.BERTH_CONFORMANCE_RUNS ?? 1)
@@ -80,13 +87,6 @@ runtime_path = "${runtime === 'crun' ? crunFor(directory, path) : path}"
   daemon.configureNetwork({ cniVersion })
   return daemon
 }
-
-/** crun makes its default state directory, which it is told not to use. */
-const CRUN_STATE = '/run/crun'
-const hadCrunState = existsSync(CRUN_STATE)
-after(() => {
-  if (!hadCrunState && existsSync(CRUN_STATE)) rmdirSync(CRUN_STATE)
-})
 
 const HYBRID = '/sys/fs/cgroup/unified'
 

@@ -121,6 +121,17 @@ test('an image as a volume, and the volumes of an image, belong to root inside',
   assert.equal(output, '0:0\n0:0\n0:0\nok')
 })
 
+test('devices of the node, under the path they have there', { skip }, async () => {
+  const pod = await podOf()
+  const device = (container_path: string) => [{ host_path: '/dev/zero', container_path, permissions: 'r' }]
+  const devices = device('/dev/zero')
+  assert.equal(await kubelet().outputOf(pod, 'head -c 3 /dev/zero | wc -c', { devices }), '3')
+  await assert.rejects(
+    kubelet().create(pod, FOREVER, { devices: device('/dev/other') }),
+    failure('precondition', /config\.devices\[0\]\.container_path: in a user namespace/),
+  )
+})
+
 test('sysctls of network and IPC, and a shared PID namespace', { skip }, async () => {
   const sysctls = {
     'net.ipv4.ip_local_port_range': '40000 41000',
