@@ -321,7 +321,7 @@ const KEYS = {
     ),
     download_chunk_size: key(
       size,
-      4 * 2 ** 20,
+      2 * 2 ** 20,
       'Larger layers are fetched in parts of this size. While bytes have to be waited for, further connections are ' +
         'opened, and what comes ahead of its turn is held in memory.',
       { flag: 'download-chunk-size', own: true },

@@ -54,7 +54,7 @@ const DEFAULT_PROGRESS_TIMEOUT_MS = 300_000
  * Long enough that what a request costs (a redirect, the first byte of an object store: 0.1 s) is a small part of it at
  * the 10 to 50 MB/s that one connection often gets, and short enough to hold several in memory.
  */
-const DEFAULT_CHUNK_SIZE = 4 * 1024 * 1024
+const DEFAULT_CHUNK_SIZE = 2 * 1024 * 1024
 /** Beyond it registries answer "too many requests", and the workers that unpack have more than they can take. */
 const DEFAULT_CHUNK_CONNECTIONS = 4
 /** Layers that are unpacked while they come: the parts ahead of them are what this client holds in memory. */

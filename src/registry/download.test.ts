@@ -355,3 +355,24 @@ test('what an earlier download left is not asked for again', async t => {
     }
   }
 })
+
+test('what an earlier download left and cannot be read is fetched again', async t => {
+  const registry = await startServer(t)
+  const pushed = await largeImage()
+  registry.push(pushed, 'app', 'v1')
+  const bytes = pushed.layers[0]!.blob.data as Buffer
+  const repository = startClient(t).repository(parseReference(`${registry.address}/app:v1`), undefined)
+  const { layers } = await repository.resolve(signal)
+  const partial: PartialBlob = {
+    start: 0,
+    end: 700_000,
+    async *read() {
+      yield bytes.subarray(0, 1000)
+      throw new Error('EIO: i/o error, read')
+    },
+    write: () => undefined,
+  }
+  const stream = repository.openBlob(layers[0]!, signal, { partial })
+  assert.ok(Buffer.concat(await stream.toArray()).equals(bytes))
+  assert.equal(stream.traffic.resumed, 1000)
+})

@@ -104,22 +104,28 @@ class Download {
   }
 
   async *chunks(): AsyncGenerator<Buffer> {
-    const { partial, onBytes } = this.#options
+    const { partial } = this.#options
     if (partial === undefined || partial.end <= partial.start) {
       yield* this.#received(this.#size)
       return
     }
     yield* this.#received(partial.start)
     // A server without ranges has sent everything meanwhile.
-    if (this.#offset < partial.end) {
+    if (this.#offset < partial.end) yield* this.#kept(partial)
+    yield* this.#received(this.#size)
+  }
+
+  async *#kept(partial: PartialBlob): AsyncGenerator<Buffer> {
+    try {
       for await (const chunk of partial.read(this.#offset)) {
         this.#offset += chunk.length
         this.#traffic.resumed += chunk.length
-        onBytes?.(this.#offset)
+        this.#options.onBytes?.(this.#offset)
         yield chunk
       }
+    } catch {
+      // What cannot be read is fetched again.
     }
-    yield* this.#received(this.#size)
   }
 
   /** From the network, from where we are to before `end`. */

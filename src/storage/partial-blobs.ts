@@ -50,11 +50,20 @@ export class PartialBlobs {
 
   /** @returns undefined if nothing is to be kept, or somebody else fetches the same blob now */
   open(digest: Digest): PartialFile | undefined {
-    const { directory, ttlMs } = this.#options
+    const { directory, ttlMs, log } = this.#options
     if (ttlMs === 0 || this.#open.has(digest)) return undefined
-    this.#open.add(digest)
-    const name = readdirSync(directory).find(file => NAME.exec(file)?.[1] === hexOf(digest))
-    return new PartialFile(this.#options, digest, name, () => this.#open.delete(digest))
+    try {
+      const name = readdirSync(directory).find(file => NAME.exec(file)?.[1] === hexOf(digest))
+      const opened = new PartialFile(this.#options, digest, name, () => this.#open.delete(digest))
+      this.#open.add(digest)
+      return opened
+    } catch (error) {
+      log.warn(
+        { directory, error: messageOf(error) },
+        'downloads are not kept for the case that they are broken off',
+      )
+      return undefined
+    }
   }
 
   /** Bytes on disk. */
