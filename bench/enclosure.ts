@@ -57,7 +57,7 @@ async function clear(): Promise<void> {
   const cgroups = openCgroups()
   for (const end = performance.now() + LEAVE_MS; ; await sleep(RETRY_MS)) {
     try {
-      cgroups.remove(CGROUP)
+      await cgroups.remove(CGROUP)
       break
     } catch (error) {
       if (errnoOf(error) !== 'EBUSY' || performance.now() > end) throw error

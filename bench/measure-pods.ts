@@ -57,13 +57,13 @@ async function eightAtATime(peer: Peer, handler: Handler, plan: Plan, samples: S
 /** All up, then all down. */
 async function together(peer: Peer, handler: Handler, pods: readonly number[]) {
   const [up, down]: [number[], number[]] = [[], []]
-  for (const pod of pods) makeGroup(peer, pod)
+  for (const pod of pods) await makeGroup(peer, pod)
   const started = performance.now()
   await forEachOf(pods, WIDTH, async pod => void up.push(total(await peer.up(pod, handler))))
   const between = performance.now()
   await forEachOf(pods, WIDTH, async pod => void down.push(total(await peer.down(pod))))
   const ended = performance.now()
-  for (const pod of pods) removeGroup(peer, pod)
+  for (const pod of pods) await removeGroup(peer, pod)
   return { up, down, seconds: { up: (between - started) / 1000, down: (ended - between) / 1000 } }
 }
 
@@ -88,19 +88,19 @@ async function execs(peer: Peer, handler: Handler, plan: Plan, samples: Samples)
 
 /** The pod's control group, which kubelet makes and removes. */
 async function withGroup(peer: Peer, pod: number, work: () => Promise<void>): Promise<void> {
-  makeGroup(peer, pod)
+  await makeGroup(peer, pod)
   await work()
-  removeGroup(peer, pod)
+  await removeGroup(peer, pod)
 }
 
 const cgroups = openCgroups()
 
-export function makeGroup(peer: Peer, pod: number): void {
-  cgroups.create(`${placesOf(peer.name).cgroup}/pod${pod}`)
+export async function makeGroup(peer: Peer, pod: number): Promise<void> {
+  await cgroups.create(`${placesOf(peer.name).cgroup}/pod${pod}`)
 }
 
-export function removeGroup(peer: Peer, pod: number): void {
-  cgroups.remove(`${placesOf(peer.name).cgroup}/pod${pod}`)
+export async function removeGroup(peer: Peer, pod: number): Promise<void> {
+  await cgroups.remove(`${placesOf(peer.name).cgroup}/pod${pod}`)
 }
 
 function total(steps: Steps): number {

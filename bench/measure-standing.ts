@@ -16,7 +16,7 @@ const SETTLE_MS = 5000
  */
 export async function measureStanding(peer: Peer, plan: Plan, samples: Samples): Promise<void> {
   const pods = numbersFrom(0, plan.standingPods)
-  for (const pod of pods) makeGroup(peer, pod)
+  for (const pod of pods) await makeGroup(peer, pod)
   await forEachOf(pods, WIDTH, async pod => void (await peer.up(pod, 'runc')))
   if (peer instanceof CriPeer) await lists(peer, plan, samples)
   await sleep(SETTLE_MS)
@@ -28,7 +28,7 @@ export async function measureStanding(peer: Peer, plan: Plan, samples: Samples):
     await restarts(peer, plan, samples)
   }
   await forEachOf(pods, WIDTH, async pod => void (await peer.down(pod)))
-  for (const pod of pods) removeGroup(peer, pod)
+  for (const pod of pods) await removeGroup(peer, pod)
 }
 
 async function lists(peer: CriPeer, plan: Plan, samples: Samples): Promise<void> {

@@ -118,6 +118,8 @@ packages=(runc crun conmon containernetworking-plugins catatonit iptables busybo
 [ "$target" = test ] && [ -n "$go" ] && packages+=(gcc libc6-dev libseccomp-dev pkg-config)
 # The quickest program for gzip layers: Berth runs without it as well.
 [ "$target" = test ] && packages+=(isal)
+# What makes the image of the guest tests, and speaks with a guest.
+[ "$target" = test ] && packages+=(mmdebstrap e2fsprogs cpio xz-utils zstd kmod openssh-client)
 
 install_packages() {
   local missing=() package
@@ -269,13 +271,24 @@ build_streaming_client() {
   go_tool "$1" streaming/client "$folder" client build -ldflags '-s -w' .
 }
 
+# --- The machine of the guest tests ------------------------------------------------------------------------------
+
+# Two minutes once, and 2 GB in .cache.
+build_guest_image() {
+  local key
+  key=$(sha256sum scripts/guest-image.sh | cut -c1-12)
+  [ -e ".cache/guest/$key/done" ] && return
+  progress "$1" 'Guest: making a Debian image and unpacking QEMU (two minutes, once)'
+  logged 'the image of the guest tests could not be made' bash scripts/guest-image.sh
+}
+
 # --- The steps --------------------------------------------------------------------------------------------------------
 
 case $target in
   run) todo=(check_machine install_packages install_npm_packages generate_types build_bundle) ;;
   check) todo=(install_npm_packages generate_types) ;;
   bench) todo=(check_machine install_packages install_npm_packages generate_types build_bundle build_streaming_client) ;;
-  test) todo=(check_machine install_packages install_npm_packages generate_types build_bundle unpack_registry build_conformance_tools build_streaming_client) ;;
+  test) todo=(check_machine install_packages install_npm_packages generate_types build_bundle unpack_registry build_conformance_tools build_streaming_client build_guest_image) ;;
   *) fail "unknown set-up \"$target\": expected run, check, bench or test" ;;
 esac
 steps=${#todo[@]}

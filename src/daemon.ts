@@ -24,6 +24,7 @@ import {
   handlerOptionsOf,
   hostFacts,
   makeDirectories,
+  openCgroupsFor,
   openHandlers,
   openImages,
   openNetwork,
@@ -35,7 +36,7 @@ import { FaultHook, parseFaultPlan } from './observe/fault-plan.ts'
 import { createLog, type RootLog } from './observe/log.ts'
 import { Metrics } from './observe/metrics.ts'
 import { Timeline } from './observe/timeline.ts'
-import { cgroupFeatures, openCgroups } from './os/cgroup/open-cgroups.ts'
+import { cgroupFeatures } from './os/cgroup/open-cgroups.ts'
 import { FileLock } from './os/files.ts'
 import { checkPackets } from './os/handles.ts'
 import { makePrivateMountPoint, unmount } from './os/mounts.ts'
@@ -155,7 +156,7 @@ async function compose(
     maxEntries: config.observe.timelineEntries,
     slowMs: config.observe.slowStep,
   })
-  const cgroups = openCgroups()
+  const cgroups = openCgroupsFor(config)
   const handlers = await openHandlers(config, paths, cgroups)
   const weaknesses = handlers
     .list()
@@ -163,10 +164,10 @@ async function compose(
   for (const weakness of weaknesses) log.warn({}, weakness)
 
   makePrivateMountPoint(paths.pods)
-  parts.add(paths.pods, pods => {
+  parts.add(paths.pods, async pods => {
     if ([...catalog.pods()].length > 0) return
     unmount(pods)
-    cgroups.remove(config.runtime.podCgroupParent)
+    await cgroups.remove(config.runtime.podCgroupParent)
   })
   const pins = parts.add(await NamespacePins.open(), opened => opened.close())
   const snapshots = parts.add(

@@ -13,7 +13,8 @@ import { createCni } from './network/cni.ts'
 import type { Network } from './network/network.ts'
 import type { Log } from './observe/log.ts'
 import type { Cgroups } from './os/cgroup/cgroup.ts'
-import { cgroupFeatures } from './os/cgroup/open-cgroups.ts'
+import { cgroupFeatures, openCgroups } from './os/cgroup/open-cgroups.ts'
+import { SystemdCgroups } from './os/cgroup/systemd.ts'
 import { ensureDir } from './os/files.ts'
 import {
   boundingCapabilities,
@@ -60,6 +61,12 @@ export function makeDirectories(paths: NodePaths): void {
   for (const directory of [...directories, paths.persistent, paths.cni]) ensureDir(directory, 0o700)
 }
 
+/** @throws BerthError precondition if the configured driver has no systemd to talk to */
+export function openCgroupsFor(config: Config): Cgroups {
+  const cgroups = openCgroups()
+  return config.runtime.cgroupManager === 'systemd' ? SystemdCgroups.open(cgroups) : cgroups
+}
+
 export async function openHandlers(config: Config, paths: NodePaths, cgroups: Cgroups): Promise<Handlers> {
   const runtimes = await Promise.all(
     Object.values(config.runtime.runtimes).map(handler => {
@@ -72,7 +79,7 @@ export async function openHandlers(config: Config, paths: NodePaths, cgroups: Cg
         exitsDir: paths.exits,
         socketsDir: paths.sockets,
         env: { TMPDIR: paths.temporary, ...handler.monitorEnv },
-        systemdCgroup: false,
+        systemdCgroup: config.runtime.cgroupManager === 'systemd',
         noSyncLog: handler.noSyncLog,
         cgroups,
       })

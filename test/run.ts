@@ -1,5 +1,5 @@
 /**
- * Runs the tests: `node test/run.ts [check] [unit] [fuzz] [integration] [conformance] [PART-OF-A-PATH …]`. The last
+ * Runs the tests: `node test/run.ts [check] [unit] [fuzz] [integration] [conformance] [guest] [PART-OF-A-PATH …]`. The last
  * line says `N passed, N failed, N skipped`; the exit code is 1 if anything failed or was left behind. `--runs N`
  * repeats the conformance suite, `--focus REGEX` selects specs of it.
  */
@@ -14,7 +14,7 @@ type Job = () => Promise<Outcome>
 type Phase = { readonly parallel: number; readonly jobs: () => Job[] }
 
 process.chdir(join(import.meta.dirname, '..'))
-const phaseNames = ['check', 'unit', 'fuzz', 'integration', 'conformance'] as const
+const phaseNames = ['check', 'unit', 'fuzz', 'integration', 'conformance', 'guest'] as const
 const { positionals: asked, values: suite } = parseArgs({
   allowPositionals: true,
   options: { runs: { type: 'string', default: '1' }, focus: { type: 'string', default: '' } },
@@ -57,6 +57,11 @@ const phases: Record<(typeof phaseNames)[number], Phase> = {
     parallel: 1,
     // Grace periods and restarts add up to a minute in the longest file; a busy machine takes a few times as long.
     jobs: () => testFiles('test/{integration,faults}/**/*.test.ts', 300),
+  },
+  guest: {
+    parallel: 1,
+    // Everything inside is emulated, and a busy machine emulates slowly.
+    jobs: () => testFiles('test/guest/**/*.test.ts', 900),
   },
   conformance: {
     parallel: 1,
@@ -148,7 +153,7 @@ async function checkLeftovers(run: () => Promise<Outcome[]>): Promise<Outcome[]>
 
 /** Its tests have root and the real kernel. */
 function usesNode(name: (typeof phaseNames)[number]): boolean {
-  return name === 'integration' || name === 'conformance'
+  return name === 'integration' || name === 'conformance' || name === 'guest'
 }
 
 const outcomes: Outcome[] = []

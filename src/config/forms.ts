@@ -1,3 +1,4 @@
+import { slicePath } from '../model/slice.ts'
 import { text } from './kinds.ts'
 
 /** Forms of single values that only some keys have. */
@@ -79,10 +80,15 @@ export const handlerName = text('the name of an entry in crio.runtime.runtimes',
 
 /** Where monitors go: see `conmonCgroup` of Config. */
 export const monitorCgroup = text('"pod", "", an absolute path or the name of a slice', value => {
-  if (value === '' || value === 'pod') return value
-  if (/^([A-Za-z0-9_]+-)*[A-Za-z0-9_]+\.slice$/.test(value)) return value
-  return /^\/[^\s]+$/.test(value) && !value.split('/').includes('..') ? value.replace(/\/+$/, '') : undefined
+  return value === 'pod' ? value : cgroup(value)
 })
+
+export const podCgroupParent = text('"", an absolute path or the name of a slice', cgroup)
+
+function cgroup(value: string): string | undefined {
+  if (value === '' || slicePath(value) !== undefined) return value
+  return /^\/[^\s]+$/.test(value) && !value.split('/').includes('..') ? value.replace(/\/+$/, '') : undefined
+}
 
 export const host = text('a registry host, or host:port', value =>
   /^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?$/.test(value) ? value : undefined,

@@ -7,6 +7,7 @@ import {
   ip,
   monitorCgroup,
   origin,
+  podCgroupParent,
   sysctl,
   ulimit,
   variable,
@@ -149,7 +150,8 @@ const KEYS = {
     cgroup_manager: key(
       choice('cgroupfs', 'systemd'),
       'cgroupfs',
-      'Who makes cgroups. kubelet takes this setting from the runtime. Only `cgroupfs` is supported by this version.',
+      'Who makes cgroups: the runtime itself, or systemd for it, which wants to be their only writer where it runs ' +
+        'the machine. kubelet takes this setting from the runtime.',
       { flag: 'cgroup-manager' },
     ),
     default_capabilities: key(
@@ -210,9 +212,10 @@ const KEYS = {
       { flag: 'init-path', own: true },
     ),
     pod_cgroup_parent: key(
-      path,
-      '/berth',
-      'Cgroup, below the cgroup root, of pods whose client names no parent. kubelet always names one.',
+      podCgroupParent,
+      '',
+      'Cgroup of pods whose client names no parent, which kubelet always does: an absolute path below the cgroup ' +
+        'root or, with systemd, a slice. Empty: `/berth`, or `berth.slice`.',
       { flag: 'pod-cgroup-parent', own: true },
     ),
     max_parallel_operations: key(

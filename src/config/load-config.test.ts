@@ -159,10 +159,22 @@ test('what Berth cannot grant is refused, not ignored', () => {
     'FILE:2: crio.runtime.selinux: cannot be true: SELinux labels are not set by this version',
     'FILE:4: crio.image.registries: cannot be ["docker.io"]: say it in registries.conf',
   ])
-  assert.match(
-    problemsOf('[crio.runtime]\ncgroup_manager = "systemd"\n')[0] ?? '',
-    /^FILE:2: .*"systemd" is not supp/,
+})
+
+test('with the systemd driver every group that is named is a slice', () => {
+  write('slices', '[crio.runtime]\ncgroup_manager = "systemd"\nconmon_cgroup = "system.slice"\n')
+  const { runtime } = load().config
+  assert.deepEqual([runtime.podCgroupParent, runtime.conmonCgroup], ['/berth.slice', '/system.slice'])
+  assert.deepEqual(
+    problemsOf(
+      '[crio.runtime]\ncgroup_manager = "systemd"\npod_cgroup_parent = "/pods"\nconmon_cgroup = "/monitors"\n',
+    ),
+    [
+      'FILE:3: crio.runtime.pod_cgroup_parent: expected a slice with cgroup_manager = "systemd"',
+      'FILE:4: crio.runtime.conmon_cgroup: expected "pod", "" or a slice with cgroup_manager = "systemd"',
+    ],
   )
+  assert.match(problemsOf('[crio.runtime]\npod_cgroup_parent = "pods.slice"\n').join(), /expected no slice/)
 })
 
 test('a key that nothing acts on yet warns when it is changed', () => {
@@ -345,9 +357,9 @@ test('the configuration is frozen throughout', () => {
 })
 
 test('one file can be checked by itself', () => {
-  write('check', '[crio]\nroot = "/x"\n[crio.runtime]\ncgroup_manager = "systemd"\nhooks_dir = ["/h"]\n')
+  write('check', '[crio]\nroot = "/x"\n[crio.runtime]\nselinux = true\nhooks_dir = ["/h"]\n')
   const { problems, warnings } = checkConfigFile(file)
-  assert.match(problems.join(), /:4: crio\.runtime\.cgroup_manager: "systemd" is not supported/)
+  assert.match(problems.join(), /:4: crio\.runtime\.selinux: cannot be true/)
   assert.match(warnings.join(), /:5: crio\.runtime\.hooks_dir has no effect/)
   write('check', '[crio]\nroot = "/x"\n')
   assert.deepEqual(checkConfigFile(file), { problems: [], warnings: [] })

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os'
 import { join } from 'node:path'
+import { isSlice } from '../model/slice.ts'
 import type { Config } from './config.ts'
 import { camel, fullName } from './config.ts'
 import type { Setting } from './config-file.ts'
@@ -51,6 +52,9 @@ export function resolveConfig(resolution: Resolution): Config {
     conmon: draft.runtime.conmon || findProgram('conmon', env),
     initPath: draft.runtime.initPath || findProgram('catatonit', env),
     conmonCgroup: cgroupPath(draft.runtime.conmonCgroup),
+    podCgroupParent:
+      cgroupPath(draft.runtime.podCgroupParent) ||
+      (draft.runtime.cgroupManager === 'systemd' ? '/berth.slice' : '/berth'),
     rlimits: draft.runtime.defaultUlimits.flatMap(limit => parseUlimit(limit) ?? []),
     sysctls: assignments(draft.runtime.defaultSysctls),
     maxParallelOperations: draft.runtime.maxParallelOperations || 2 * availableParallelism(),
@@ -93,11 +97,20 @@ function checkTogether(config: Config, problems: string[]): void {
     problems.push(`${origin === undefined ? '' : `${origin}: `}${name}: ${what}`)
   }
   const { api, runtime } = config
-  if (runtime.cgroupManager === 'systemd') {
-    say(
-      'crio.runtime.cgroup_manager',
-      '"systemd" is not supported by this version; set "cgroupfs" (kubelet takes it over from the runtime)',
-    )
+  const bySystemd = runtime.cgroupManager === 'systemd'
+  if (isSlice(runtime.podCgroupParent) !== bySystemd) {
+    const what = bySystemd ? 'a slice' : 'no slice'
+    say('crio.runtime.pod_cgroup_parent', `expected ${what} with cgroup_manager = "${runtime.cgroupManager}"`)
+  }
+  const monitors = [
+    ['crio.runtime.conmon_cgroup', runtime.conmonCgroup],
+    ...Object.values(runtime.runtimes)
+      .filter(({ monitorCgroup }) => monitorCgroup !== runtime.conmonCgroup)
+      .map(({ name, monitorCgroup }) => [`crio.runtime.runtimes.${name}.monitor_cgroup`, monitorCgroup]),
+  ] as Array<[string, string]>
+  for (const [name, group] of monitors) {
+    if (!bySystemd || group === '' || group === 'pod' || isSlice(group)) continue
+    say(name, 'expected "pod", "" or a slice with cgroup_manager = "systemd"')
   }
   if (runtime.runtimes[runtime.defaultRuntime] === undefined) {
     const known = Object.keys(runtime.runtimes).map(name => `"${name}"`)

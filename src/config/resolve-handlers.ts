@@ -1,4 +1,5 @@
 import { join } from 'node:path'
+import { slicePath } from '../model/slice.ts'
 import type { Config, HandlerValues, RuntimeHandler } from './config.ts'
 import { camel } from './config.ts'
 import type { Setting } from './config-file.ts'
@@ -75,11 +76,9 @@ function handlerValues(input: Input, defaultRuntime: string): ReadonlyMap<string
   return handlers
 }
 
-/** `a-b.slice` is the directory `/a.slice/a-b.slice` (systemd.slice(5)). */
+/** A slice may be given by its name alone. */
 export function cgroupPath(text: string): string {
-  if (!text.endsWith('.slice') || text.startsWith('/')) return text
-  const parts = text.slice(0, -'.slice'.length).split('-')
-  return parts.map((_, index) => `/${parts.slice(0, index + 1).join('-')}.slice`).join('')
+  return slicePath(text) ?? text
 }
 
 /** `NAME=value` texts by name; the last one counts. */

@@ -9,9 +9,10 @@ import type { OciSpec } from '../model/oci.ts'
 import { type Pod, podUserOf } from '../model/pod.ts'
 import { mkdirInRoot, readInRoot, resolveInRoot, resolveOnNode } from '../os/files.ts'
 import { propagationOf } from '../os/mounts.ts'
+import { isApparmorLoaded } from '../os/node.ts'
 import { isAlive } from '../os/processes.ts'
 import type { Runtime } from '../runtime/runtime.ts'
-import { type ContainerContext, mappedIds } from './context.ts'
+import { type ContainerContext, mappedIds, ociCgroupsPath } from './context.ts'
 import { buildSpec } from './spec/build-spec.ts'
 import { listHostDevices, resolveDevice } from './spec/host-devices.ts'
 import { localhostSeccompPath } from './spec/seccomp.ts'
@@ -79,6 +80,7 @@ export function specOf(
     group: textInRoot(rootfs, '/etc/group'),
   })
   const localhostSeccomp = readLocalhostSeccomp(container)
+  requireApparmor(context, container)
   const spec = buildSpec({
     containerId: container.id,
     config,
@@ -96,7 +98,7 @@ export function specOf(
       allowedAnnotations: context.handlerOptions(pod.runtimeHandler).allowedAnnotations,
     },
     features: runtime.features,
-    cgroupsPath: container.cgroup,
+    cgroupsPath: ociCgroupsPath(container.cgroup),
     mounts: config.mounts.map((mount, index) => resolveMount(context, container, mount, index, images)),
     devices: config.devices.flatMap((device, index) => {
       const field = `config.devices[${index}]`
@@ -139,6 +141,15 @@ function checkRoot(rootfs: string): void {
 
 function textInRoot(rootfs: string, path: string): string {
   return readInRoot(rootfs, path, MAX_USER_FILE)?.toString('utf8') ?? ''
+}
+
+/** The runtime's own words for a profile that is missing name no profile. */
+function requireApparmor({ host }: ContainerContext, { config }: Container): void {
+  const { privileged, apparmor } = config.security
+  if (privileged || !host.apparmor || apparmor?.kind !== 'localhost' || isApparmorLoaded(apparmor.name))
+    return
+  const profile = JSON.stringify(apparmor.name)
+  throw precondition(`config.linux.security_context.apparmor: profile ${profile} is not loaded on this node`)
 }
 
 function readLocalhostSeccomp({ config }: Container): SeccompRules | undefined {

@@ -1,9 +1,11 @@
+import { posix } from 'node:path'
 import type { KeyedMutex } from '../base/keyed-mutex.ts'
 import type { Semaphore } from '../base/semaphore.ts'
 import type { NodePaths } from '../config/paths.ts'
 import type { ImageService } from '../images/image-service.ts'
 import type { Container } from '../model/container.ts'
 import { type Pod, podUserOf } from '../model/pod.ts'
+import { isSlice } from '../model/slice.ts'
 import type { Log } from '../observe/log.ts'
 import type { StepContext, Timeline } from '../observe/timeline.ts'
 import type { Cgroups } from '../os/cgroup/cgroup.ts'
@@ -68,22 +70,38 @@ export function stepOf(container: Container, operation: string): StepContext {
 }
 
 /** The monitor's own cgroup, beside the container's: its memory must not count against the limit it watches. */
-export function monitorCgroup(context: ContainerContext, pod: Pod, id: string): string | undefined {
+export function monitorCgroup(
+  context: Pick<ContainerContext, 'handlerOptions'>,
+  pod: Pod,
+  id: string,
+): string | undefined {
   const parent = context.handlerOptions(pod.runtimeHandler).monitorCgroup
   if (parent === '') return undefined
-  return `${parent === 'pod' ? pod.cgroup : parent}/berth-conmon-${id}`
+  return `${parent === 'pod' ? pod.cgroup : parent}/berth-conmon-${id}${suffixOf(pod)}`
 }
 
-export function containerCgroup(podCgroup: string, id: string): string {
-  return `${podCgroup}/berth-${id}`
+/** Of a container or an init process. */
+export function containerCgroup(pod: Pick<Pod, 'cgroup'>, id: string): string {
+  return `${pod.cgroup}/berth-${id}${suffixOf(pod)}`
+}
+
+/** Below a slice, which only systemd's driver has, a group of processes is a scope. */
+function suffixOf(pod: Pick<Pod, 'cgroup'>): string {
+  return isSlice(pod.cgroup) ? '.scope' : ''
+}
+
+/** A group as the runtime wants it named: a path, or the slice, prefix and rest of a scope's name. */
+export function ociCgroupsPath(cgroup: string): string {
+  const scope = /^berth-(.*)\.scope$/.exec(posix.basename(cgroup))
+  return scope === null ? cgroup : `${posix.basename(posix.dirname(cgroup))}:berth:${scope[1]}`
 }
 
 /** Groups that a container made, and whatever still runs in its own. Idempotent. */
 export async function removeCgroups(context: ContainerContext, container: Container): Promise<void> {
   const { cgroups, catalog } = context
   await cgroups.kill(container.cgroup)
-  cgroups.remove(container.cgroup)
+  await cgroups.remove(container.cgroup)
   const pod = catalog.pod(container.podId)
   const monitor = pod && monitorCgroup(context, pod, container.id)
-  if (monitor !== undefined) cgroups.remove(monitor)
+  if (monitor !== undefined) await cgroups.remove(monitor)
 }

@@ -110,7 +110,7 @@ function intentOf(pod: Pod, config: ContainerConfig, images: ContainerImages): C
       pod.config.logDirectory === '' || config.logPath === ''
         ? ''
         : join(pod.config.logDirectory, config.logPath),
-    cgroup: containerCgroup(pod.cgroup, id),
+    cgroup: containerCgroup(pod, id),
     user: { uid: 0, gid: 0, supplementalGroups: [] },
     stopSignal: stopSignalOf(config, root),
     ...(config.resources === undefined ? {} : { resources: config.resources }),
@@ -154,7 +154,7 @@ async function make(
   })
   if (container.logPath !== '') prepareLog(pod.config.logDirectory, container.config.logPath)
   const monitor = monitorCgroup(context, pod, container.id)
-  if (monitor !== undefined) cgroups.create(monitor)
+  if (monitor !== undefined) await cgroups.create(monitor)
   const { config } = container
   const processes = await timeline.step(at, 'runtime-create', () =>
     heavy.run(() =>

@@ -28,7 +28,8 @@ export async function updateContainer(
         async () => {
           await runtime.update(id, limits)
           // Runtimes take these when a container is made, and no more.
-          if (hugepageLimits !== undefined) context.cgroups.writeLimits(container.cgroup, { hugepageLimits })
+          if (hugepageLimits !== undefined)
+            await context.cgroups.writeLimits(container.cgroup, { hugepageLimits })
         },
       )
     } catch (error) {

@@ -1,6 +1,6 @@
 import { closeSync, openSync } from 'node:fs'
 import { join } from 'node:path'
-import { containerCgroup } from '../containers/context.ts'
+import { containerCgroup, monitorCgroup, ociCgroupsPath } from '../containers/context.ts'
 import type { OciSpec } from '../model/oci.ts'
 import { type Pod, type ProcessRef, podUserOf } from '../model/pod.ts'
 import { ensureDir } from '../os/files.ts'
@@ -20,6 +20,8 @@ export async function startPodInit(context: PodContext, pod: Pod): Promise<Proce
   closeSync(openSync(join(paths.initRoot, INIT), 'a', 0o755))
   const runtime = context.handlers.get(pod.runtimeHandler)
   const files = { bundle: context.paths.bundle(pod.id), persist: context.paths.persist(pod.id) }
+  const monitor = monitorCgroup(context, pod, pod.id)
+  if (monitor !== undefined) await context.cgroups.create(monitor)
   const { init } = await context.heavy.run(() =>
     runtime.create({
       id: pod.id,
@@ -30,7 +32,7 @@ export async function startPodInit(context: PodContext, pod: Pod): Promise<Proce
       terminal: false,
       stdin: false,
       stdinOnce: false,
-      monitorCgroup: undefined,
+      monitorCgroup: monitor,
     }),
   )
   await runtime.start(pod.id, files)
@@ -38,7 +40,7 @@ export async function startPodInit(context: PodContext, pod: Pod): Promise<Proce
 }
 
 export function initCgroup(pod: Pod): string {
-  return containerCgroup(pod.cgroup, pod.id)
+  return containerCgroup(pod, pod.id)
 }
 
 function initSpec(context: PodContext, pod: Pod): OciSpec {
@@ -94,7 +96,7 @@ function initSpec(context: PodContext, pod: Pod): OciSpec {
         ...(ipc === 'node' ? [] : [{ type: 'ipc' as const, path: paths.namespace('ipc') }]),
         ...(user === undefined ? [] : [{ type: 'user' as const, path: paths.namespace('user') }]),
       ],
-      cgroupsPath: initCgroup(pod),
+      cgroupsPath: ociCgroupsPath(initCgroup(pod)),
       resources: { devices: [{ allow: false, access: 'rwm' }] },
       maskedPaths: ['/proc/kcore', '/proc/keys', '/proc/timer_list'],
       readonlyPaths: ['/proc/sys', '/proc/sysrq-trigger'],

@@ -29,8 +29,8 @@ export async function updatePodResources(
     }
     checkPodResources(context, config, '')
     const limits = podLimits(context, config)
-    await context.timeline.step(stepOf(pod, 'UpdatePodSandboxResources'), 'write-limits', () => {
-      if (ownsCgroup(pod)) writeLimits(context, pod, limits)
+    await context.timeline.step(stepOf(pod, 'UpdatePodSandboxResources'), 'write-limits', async () => {
+      if (ownsCgroup(pod)) await writeLimits(context, pod, limits)
     })
     context.catalog.updatePod(id, { config })
   })
@@ -43,24 +43,24 @@ function checkPodResources({ host }: PodContext, { resources, overhead }: PodCon
 }
 
 /** For a pod whose control group is Berth's to make; else the client knows what it does. */
-export function applyPodResources(context: PodContext, pod: Pod): void {
+export async function applyPodResources(context: PodContext, pod: Pod): Promise<void> {
   const { resources, overhead, cgroupParent } = pod.config
   if (cgroupParent !== '' || (resources === undefined && overhead === undefined)) return
   checkPodResources(context, pod.config, 'config.linux.')
-  context.cgroups.create(pod.cgroup)
-  context.cgroups.writeLimits(pod.cgroup, podLimits(context, pod.config))
+  await context.cgroups.create(pod.cgroup)
+  await context.cgroups.writeLimits(pod.cgroup, podLimits(context, pod.config))
 }
 
-function writeLimits(context: PodContext, pod: Pod, limits: OciResources): void {
+async function writeLimits(context: PodContext, pod: Pod, limits: OciResources): Promise<void> {
   const { cgroups, log } = context
-  if (pod.config.cgroupParent === '') cgroups.create(pod.cgroup)
+  if (pod.config.cgroupParent === '') await cgroups.create(pod.cgroup)
   else if (!cgroups.exists(pod.cgroup)) return
   const before = asResources(cgroups.applied(pod.cgroup))
   try {
-    cgroups.writeLimits(pod.cgroup, limits)
+    await cgroups.writeLimits(pod.cgroup, limits)
   } catch (error) {
     try {
-      cgroups.writeLimits(pod.cgroup, before)
+      await cgroups.writeLimits(pod.cgroup, before)
     } catch (why) {
       log.warn(
         { podId: pod.id, error: messageOf(why) },

@@ -29,5 +29,5 @@ export async function undoPod(context: PodContext, pod: Pod): Promise<void> {
   await removeTree(context.paths.persist(pod.id))
   await removeTree(context.paths.pod(pod.id).directory)
   // A parent that the client named is the client's to remove.
-  if (pod.config.cgroupParent === '') context.cgroups.remove(pod.cgroup)
+  if (pod.config.cgroupParent === '') await context.cgroups.remove(pod.cgroup)
 }

@@ -1,10 +1,11 @@
 import { hostname } from 'node:os'
-import { join } from 'node:path'
+import { join, posix } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { BerthError, messageOf, precondition } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
 import { makeLogDirectory } from '../containers/log-directory.ts'
 import { type Pod, type PodConfig, type PodNetwork, podUserOf } from '../model/pod.ts'
+import { isSlice } from '../model/slice.ts'
 import { ensureDir, openDirectory } from '../os/files.ts'
 import { MS_NODEV, MS_NOEXEC, MS_NOSUID, mount } from '../os/mounts.ts'
 import { bootId } from '../os/node.ts'
@@ -69,12 +70,19 @@ function intentOf(context: PodContext, config: PodConfig, runtimeHandler: string
     phase: 'creating',
     createdAt: nowNs(),
     bootId: bootId(),
-    cgroup: config.cgroupParent === '' ? `${context.defaultCgroup}/pod${id}` : config.cgroupParent,
+    cgroup: config.cgroupParent || podCgroup(context.defaultCgroup, id),
     // Held from before ADD: after a crash nobody knows how far the plugins came.
     networkHeld: config.namespaces.network !== 'node',
     network: { ips: [] },
     delivered: false,
   }
+}
+
+/** Of a pod whose client named no parent. */
+function podCgroup(parent: string, id: string): string {
+  return isSlice(parent)
+    ? `${parent}/${posix.basename(parent, '.slice')}-pod${id}.slice`
+    : `${parent}/pod${id}`
 }
 
 /** With the node's answers where the client left one to it. */
@@ -91,7 +99,7 @@ async function make(context: PodContext, pod: Pod): Promise<void> {
   const { timeline, catalog } = context
   const at = stepOf(pod, 'RunPodSandbox')
   await timeline.step(at, 'pod-directory', () => makeDirectory(context, pod))
-  applyPodResources(context, pod)
+  await applyPodResources(context, pod)
   await timeline.step(at, 'pin-namespaces', () => pinNamespaces(context, pod))
   const network = await attach(context, pod)
   writeHosts(context, pod, network.ips)

@@ -1,4 +1,5 @@
 import { inStep } from '../base/errors.ts'
+import { monitorCgroup } from '../containers/context.ts'
 import type { Pod } from '../model/pod.ts'
 import { unmount } from '../os/mounts.ts'
 import { hasNetwork, type PodContext, stepOf, targetOf } from './context.ts'
@@ -64,5 +65,7 @@ async function removeInit(context: PodContext, pod: Pod): Promise<void> {
   const paths = { bundle: context.paths.bundle(pod.id), persist: context.paths.persist(pod.id) }
   await context.heavy.run(() => runtime.remove(pod.id, paths))
   await context.cgroups.kill(initCgroup(pod))
-  context.cgroups.remove(initCgroup(pod))
+  await context.cgroups.remove(initCgroup(pod))
+  const monitor = monitorCgroup(context, pod, pod.id)
+  if (monitor !== undefined) await context.cgroups.remove(monitor)
 }

@@ -99,7 +99,7 @@ export class Conmon {
     let released = false
     try {
       // It blocks until the start channel speaks, so that everything it forks begins in its cgroup.
-      if (monitorCgroup !== undefined) this.#confine(monitorCgroup, child.pid)
+      if (monitorCgroup !== undefined) await this.#confine(monitorCgroup, child.pid)
       effectSync('runtime', 'release-monitor', request.id, () => release(child))
       released = true
       const stopped = givenUp(request.id, signal, late.signal)
@@ -114,9 +114,9 @@ export class Conmon {
     }
   }
 
-  #confine(cgroup: string, pid: number): void {
+  async #confine(cgroup: string, pid: number): Promise<void> {
     try {
-      this.#options.cgroups.add(cgroup, pid)
+      await this.#options.cgroups.add(cgroup, pid)
     } catch (error) {
       if (errnoOf(error) !== 'ESRCH') throw error // it has ended already, and its exit code will tell why
     }

@@ -108,7 +108,7 @@ class RuncRuntime implements Runtime {
     removeEmptyLog(logPath)
     // A runtime that was killed at work may not have noted the group it made. systemd's names are no paths.
     const cgroup = spec.linux.cgroupsPath ?? ''
-    if (cgroup.startsWith('/')) this.#cgroups.remove(cgroup)
+    if (cgroup.startsWith('/')) await this.#cgroups.remove(cgroup)
   }
 
   async start(id: string, _paths: ContainerPaths): Promise<void> {

@@ -41,7 +41,7 @@ export async function leftovers(before: Snapshot, patienceMs = 3000): Promise<st
 }
 
 const OURS = /^(conmon|runc|crun|catatonit|containerd|fuse-overlayfs)/
-const OUR_SCRIPTS = /\/(berth\.mjs|src\/main\.ts|[a-z]+-worker\.(ts|mjs))(\0|$)/
+const OUR_SCRIPTS = /\/(qemu-system-x86_64|berth\.mjs|src\/main\.ts|[a-z]+-worker\.(ts|mjs))(\0|$)/
 
 function processes(): string[] {
   return pids().flatMap(pid => {

@@ -20,7 +20,7 @@ function withCgroups(use: (cgroups: Cgroups) => Promise<void>): () => Promise<vo
       await use(cgroups)
     } finally {
       await cgroups.kill(group)
-      cgroups.remove(group)
+      await cgroups.remove(group)
     }
     assert.equal(cgroups.exists(group), false)
     for (const { mountPoint } of hostMounts) assert.equal(existsSync(join(mountPoint, group)), false)
@@ -40,8 +40,8 @@ test(
   'cgroups: made everywhere, filled, measured, killed, removed',
   withCgroups(async cgroups => {
     const inner = `${group}/pod/box`
-    cgroups.create(inner)
-    cgroups.create(inner)
+    await cgroups.create(inner)
+    await cgroups.create(inner)
     if (cgroups.version === 1) {
       for (const { mountPoint, type } of hostMounts) {
         if (type.startsWith('cgroup')) assert.ok(existsSync(join(mountPoint, inner)), mountPoint)
@@ -53,7 +53,7 @@ test(
       env: { PATH: '/bin' },
       fds: ['pipe-write', 'null', 'null'],
     })
-    cgroups.add(inner, child.pid)
+    await cgroups.add(inner, child.pid)
     ;(child.streams[0] as NodeJS.WritableStream).end('\n')
     while (cgroups.pids(group).length < 2) await new Promise(resolve => setTimeout(resolve, 5))
     assert.ok(cgroups.pids(inner).includes(child.pid))
@@ -61,7 +61,7 @@ test(
     assert.equal(stats.pids.current, 2n)
     assert.ok(stats.memory.usage > 0n && stats.cpu.usageNs > 0n)
     assert.equal(cgroups.oomKills(group), 0)
-    assert.throws(() => cgroups.remove(group), { code: 'EBUSY' })
+    await assert.rejects(cgroups.remove(group), { code: 'EBUSY' })
     await cgroups.kill(group)
     assert.equal(await child.exited, 137)
     assert.deepEqual(cgroups.pids(group), [])
@@ -73,14 +73,14 @@ test(
 test(
   'cgroups: limits up and down, and what is in force',
   withCgroups(async cgroups => {
-    cgroups.create(group)
+    await cgroups.create(group)
     const MiB = 2 ** 20
     for (const memory of [64 * MiB, 256 * MiB, 32 * MiB]) {
       const limits = {
         memory: { limit: memory, swap: memory },
         cpu: { shares: 512, quota: 50_000, period: 50_000 },
       }
-      cgroups.writeLimits(group, { ...limits, pids: { limit: 50 } })
+      await cgroups.writeLimits(group, { ...limits, pids: { limit: 50 } })
       const { cpusetCpus, cpusetMems, cpuShares, ...applied } = cgroups.applied(group)
       assert.deepEqual(applied, {
         cpuQuota: 50_000,
@@ -93,7 +93,7 @@ test(
       assert.match(cpusetCpus ?? '0', /^0/)
       assert.match(cpusetMems ?? '0', /^0/)
     }
-    cgroups.writeLimits(group, { cpu: { period: 100_000 } })
+    await cgroups.writeLimits(group, { cpu: { period: 100_000 } })
     assert.deepEqual([cgroups.applied(group).cpuQuota, cgroups.applied(group).cpuPeriod], [50_000, 100_000])
   }),
 )
@@ -102,15 +102,15 @@ test(
   'cgroups: a kill for memory is counted',
   withCgroups(async cgroups => {
     const inner = `${group}/box`
-    cgroups.create(inner)
-    cgroups.writeLimits(inner, { memory: { limit: 16 * 2 ** 20, swap: 16 * 2 ** 20 } })
+    await cgroups.create(inner)
+    await cgroups.writeLimits(inner, { memory: { limit: 16 * 2 ** 20, swap: 16 * 2 ** 20 } })
     const script = 'read go; exec tail /dev/zero'
     const child = start('/bin/sh', {
       args: ['-c', script],
       env: { PATH: '/usr/bin:/bin' },
       fds: ['pipe-write', 'null', 'null'],
     })
-    cgroups.add(inner, child.pid)
+    await cgroups.add(inner, child.pid)
     ;(child.streams[0] as NodeJS.WritableStream).end('\n')
     assert.equal(await child.exited, 137)
     assert.equal(cgroups.oomKills(group), 1)
@@ -127,9 +127,9 @@ test(
       : 'no version 1 freezer',
   },
   withCgroups(async cgroups => {
-    cgroups.create(group)
+    await cgroups.create(group)
     const child = sleeper()
-    cgroups.add(group, child.pid)
+    await cgroups.add(group, child.pid)
     writeFileSync(join('/sys/fs/cgroup/freezer', group, 'freezer.state'), 'FROZEN')
     await cgroups.kill(group)
     assert.equal(await child.exited, 137)

@@ -65,7 +65,7 @@ test("a group that is named after the pod is the pod's, another one is left alon
   await update(pod, { resources: { memory_limit_in_bytes: 300 * MIB } })
   assert.equal(limitsOf(pod).memoryLimit, 300 * MIB)
   const shared = `${kubelet().daemon.cgroup}/shared`
-  cgroups.create(shared)
+  await cgroups.create(shared)
   const guest = await kubelet().runPod({ linux: { ...ownGroup, cgroup_parent: shared } })
   const before = limitsOf(guest)
   await update(guest, { resources: { memory_limit_in_bytes: 300 * MIB } })

@@ -21,11 +21,17 @@ export const FOREVER = 'sleep 100000'
 
 let serial = 0
 
-/** Asks a daemon for pods and containers as kubelet does, with as little as kubelet sends. */
-export class Kubelet {
-  readonly daemon: BerthDaemon
+/** What there must be of a daemon: it may run on another machine. */
+export type TestNode = Pick<BerthDaemon, 'client' | 'logs' | 'cgroup' | 'registry'> & {
+  /** The text of a file of that machine; without it, this one's. */
+  readonly readText?: (path: string) => Promise<string>
+}
 
-  constructor(daemon: BerthDaemon) {
+/** Asks a daemon for pods and containers as kubelet does, with as little as kubelet sends. */
+export class Kubelet<Node extends TestNode = BerthDaemon> {
+  readonly daemon: Node
+
+  constructor(daemon: Node) {
     this.daemon = daemon
   }
 
@@ -173,7 +179,8 @@ export class Kubelet {
 
   /** The lines of its log file, as kubelet reads them. */
   async logOf(id: string): Promise<Array<{ stream: string; tag: string; text: string }>> {
-    return parseLog(readFileSync((await this.status(id)).log_path, 'utf8'))
+    const { log_path } = await this.status(id)
+    return parseLog((await this.daemon.readText?.(log_path)) ?? readFileSync(log_path, 'utf8'))
   }
 
   async stop(id: string, timeout = 0): Promise<void> {

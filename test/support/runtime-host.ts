@@ -81,9 +81,9 @@ export class RuntimeHost {
   async close(): Promise<void> {
     for (const { id, paths } of this.#containers) {
       await this.runtime.remove(id, paths)
-      this.cgroups.remove(this.#monitorCgroup(id))
+      await this.cgroups.remove(this.#monitorCgroup(id))
     }
-    this.cgroups.remove(this.#parent)
+    await this.cgroups.remove(this.#parent)
     rmSync(this.root, { recursive: true, force: true })
   }
 
@@ -136,7 +136,7 @@ export class RuntimeHost {
   request(container: TestContainer, changes: Partial<CreateRequest> = {}): CreateRequest {
     const { id, paths, spec, logPath } = container
     const monitorCgroup = this.#monitorCgroup(id)
-    this.cgroups.create(monitorCgroup)
+    void this.cgroups.create(monitorCgroup) // plain files, written when this returns
     return { id, name: 'test', paths, spec, logPath, ...this.io(), monitorCgroup, ...changes }
   }
 

@@ -8,8 +8,9 @@ const PAUSE_MS = 20
 export async function until<T>(
   what: string,
   look: () => T | undefined | false | Promise<T | undefined | false>,
+  limitMs = LIMIT_MS,
 ): Promise<T> {
-  const end = performance.now() + LIMIT_MS
+  const end = performance.now() + limitMs
   for (;;) {
     const found = await look()
     if (found !== undefined && found !== false) return found

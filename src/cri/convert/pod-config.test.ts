@@ -134,13 +134,15 @@ test('a cgroup parent is a slice with systemd and a path with cgroupfs', () => {
     parent('/kubepods.slice/kubepods-podx.slice', 'systemd'),
     '/kubepods.slice/kubepods-podx.slice',
   )
-  assert.equal(parent('system.slice', 'systemd'), 'system.slice')
+  assert.equal(parent('system.slice', 'systemd'), '/system.slice')
+  assert.equal(parent('a-b.slice', 'systemd'), '/a.slice/a-b.slice')
   const field = /^config\.linux\.cgroup_parent: /
   const refused = (text: string, driver: CgroupDriver, why: RegExp) => {
     assert.throws(() => parent(text, driver), { code: 'invalid', message: field })
     assert.throws(() => parent(text, driver), { message: why })
   }
-  refused('/kubepods/podx', 'systemd', /must end in \.slice/)
+  refused('/kubepods/podx', 'systemd', /must end in the name of a slice/)
+  refused('/a--b.slice', 'systemd', /must end in the name of a slice/)
   refused('/kubepods.slice', 'cgroupfs', /must not end in \.slice/)
   refused('kubepods', 'cgroupfs', /absolute/)
   refused('/../x', 'cgroupfs', /'\.\.'/)

@@ -1,5 +1,7 @@
+import { posix } from 'node:path'
 import { invalid } from '../../base/errors.ts'
 import type { DnsConfig, PodConfig, PodMetadata, PortMapping } from '../../model/pod.ts'
+import { slicePath } from '../../model/slice.ts'
 import type { DNSConfig__Output } from '../generated/runtime/v1/DNSConfig.ts'
 import type { LinuxPodSandboxConfig__Output } from '../generated/runtime/v1/LinuxPodSandboxConfig.ts'
 import type { PodSandboxConfig__Output } from '../generated/runtime/v1/PodSandboxConfig.ts'
@@ -11,7 +13,6 @@ import {
   each,
   integer,
   ipAddress,
-  line,
   logPart,
   matching,
   noLonger,
@@ -163,8 +164,15 @@ function toCgroupParent(field: string, parent: string, driver: CgroupDriver): st
   if (parent === '') return ''
   if (parent.includes(':')) throw invalid(field, "must not contain ':'")
   if (driver === 'systemd') {
-    if (!parent.endsWith('.slice')) throw invalid(field, 'must end in .slice with the systemd cgroup driver')
-    return parent.includes('/') ? absolutePath(field, parent) : line(field, parent)
+    // kubelet sends the whole path, others the name alone, which spells it out.
+    const path = slicePath(posix.basename(parent))
+    if (path === undefined) {
+      throw invalid(
+        field,
+        'must end in the name of a slice, such as kubepods-pod1.slice, with the systemd cgroup driver',
+      )
+    }
+    return noLonger(field, path, MAX_DIRECTORY)
   }
   const path = noLonger(field, absolutePath(field, parent), MAX_DIRECTORY)
   if (path.endsWith('.slice')) throw invalid(field, 'must not end in .slice with the cgroupfs cgroup driver')

@@ -82,10 +82,11 @@ export type AppliedLimits = {
 export interface Cgroups {
   readonly version: 1 | 2
   /** With its parents, under all controllers. Nothing happens if it exists. */
-  create(path: string): void
+  create(path: string): Promise<void>
   /** With all groups below. Succeeds when there is nothing. @throws EBUSY while it holds a process */
-  remove(path: string): void
-  add(path: string, pid: number): void
+  remove(path: string): Promise<void>
+  /** The process is in the group when this returns. */
+  add(path: string, pid: number): Promise<void>
   exists(path: string): boolean
   /** Of the group and all below; empty if there is no such group. */
   pids(path: string): number[]
@@ -100,5 +101,5 @@ export interface Cgroups {
   oomKills(path: string): number
   applied(path: string): AppliedLimits
   /** Writes what is given and leaves the rest. */
-  writeLimits(path: string, resources: OciResources): void
+  writeLimits(path: string, resources: OciResources): Promise<void>
 }

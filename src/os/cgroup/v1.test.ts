@@ -93,9 +93,9 @@ test('limits in force; controllers that are not mounted are left out', t => {
   })
 })
 
-test('limits go to the controllers that are mounted', t => {
+test('limits go to the controllers that are mounted', async t => {
   const { root, cgroups } = fakeHost(t)
-  cgroups.writeLimits('/pod', { cpu: { quota: 20_000, cpus: '0' }, pids: { limit: 100 } })
+  await cgroups.writeLimits('/pod', { cpu: { quota: 20_000, cpus: '0' }, pids: { limit: 100 } })
   assert.match(readFileSync(join(root, 'cpu,cpuacct/pod/cpu.cfs_quota_us'), 'utf8'), /^20000/)
   assert.match(readFileSync(join(root, 'pids/pod/pids.max'), 'utf8'), /^100/)
 })

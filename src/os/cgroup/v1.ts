@@ -33,7 +33,7 @@ export class CgroupsV1 implements Cgroups {
     this.#main = this.#mounts.get('memory') ?? this.#roots[0] ?? ''
   }
 
-  create(path: string): void {
+  async create(path: string): Promise<void> {
     const groups = files.ancestors(files.checkGroupPath(path))
     const cpuset = this.#mounts.get('cpuset')
     for (const root of this.#roots) {
@@ -47,11 +47,11 @@ export class CgroupsV1 implements Cgroups {
     }
   }
 
-  remove(path: string): void {
+  async remove(path: string): Promise<void> {
     for (const dir of this.#dirs(path)) files.removeGroup(dir)
   }
 
-  add(path: string, pid: number): void {
+  async add(path: string, pid: number): Promise<void> {
     for (const dir of this.#dirs(path)) files.writeFile(dir, 'cgroup.procs', `${pid}`)
   }
 
@@ -145,7 +145,7 @@ export class CgroupsV1 implements Cgroups {
     })
   }
 
-  writeLimits(path: string, resources: OciResources): void {
+  async writeLimits(path: string, resources: OciResources): Promise<void> {
     files.checkGroupPath(path)
     for (const { controller, writes } of limitFiles(resources)) {
       const root = this.#mounts.get(controller)

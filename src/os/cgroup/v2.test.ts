@@ -87,13 +87,13 @@ test('a kernel without peak, swap accounting and pressure', t => {
   assert.deepEqual(cgroups.applied('/pod'), {})
 })
 
-test('a group that is gone', t => {
+test('a group that is gone', async t => {
   const { cgroups } = fakeRoot(t)
   assert.equal(cgroups.stats('/gone'), undefined)
   assert.equal(cgroups.exists('/gone'), false)
   assert.deepEqual(cgroups.pids('/gone'), [])
   assert.equal(cgroups.oomKills('/gone'), 0)
-  cgroups.remove('/gone')
+  await cgroups.remove('/gone')
 })
 
 test('limits in force, memory and swap summed as the OCI counts them', t => {
@@ -114,15 +114,15 @@ test('processes of the group and below; those of foreign pid namespaces (0) are 
   assert.deepEqual(cgroups.pids('/pod'), [99, 12, 13])
 })
 
-test('new groups get the controllers of their parents, one write each', t => {
+test('new groups get the controllers of their parents, one write each', async t => {
   const { root, cgroups } = fakeRoot(t, { 'cgroup.controllers': '', 'cgroup.subtree_control': '' })
   writeFileSync(join(root, 'cgroup.controllers'), 'cpu memory pids\n')
   writeFileSync(join(root, 'cgroup.subtree_control'), 'cpu pids\n')
-  cgroups.create('/pod/new')
+  await cgroups.create('/pod/new')
   // A plain file keeps what was not overwritten: +memory over the start of "cpu pids\n".
   assert.equal(readFileSync(join(root, 'cgroup.subtree_control'), 'utf8'), '+memorys\n')
   assert.equal(cgroups.exists('/pod/new'), true)
-  cgroups.create('/pod/new')
+  await cgroups.create('/pod/new')
 })
 
 test('limits as files, in order', () => {

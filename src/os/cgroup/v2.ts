@@ -20,7 +20,7 @@ export class CgroupsV2 implements Cgroups {
     this.#root = root
   }
 
-  create(path: string): void {
+  async create(path: string): Promise<void> {
     let parent = this.#root
     for (const group of files.ancestors(files.checkGroupPath(path))) {
       enableControllers(parent)
@@ -30,11 +30,11 @@ export class CgroupsV2 implements Cgroups {
     }
   }
 
-  remove(path: string): void {
+  async remove(path: string): Promise<void> {
     files.removeGroup(this.#dir(path))
   }
 
-  add(path: string, pid: number): void {
+  async add(path: string, pid: number): Promise<void> {
     files.writeFile(this.#dir(path), 'cgroup.procs', `${pid}`)
   }
 
@@ -97,7 +97,7 @@ export class CgroupsV2 implements Cgroups {
     })
   }
 
-  writeLimits(path: string, resources: OciResources): void {
+  async writeLimits(path: string, resources: OciResources): Promise<void> {
     const dir = this.#dir(path)
     const quota = parse.parseCpuMax(files.readFile(dir, 'cpu.max'))?.quota ?? -1
     for (const [file, value] of limitFiles(resources, quota)) files.writeFile(dir, file, value)
