@@ -56,3 +56,13 @@ test('what never ends is not kept', () => {
   })
   fc.assert(random)
 })
+
+test('of more than fits only the end is read', () => {
+  const reader = new ResizeReader()
+  reader.push(Buffer.from('{"Width":80,'))
+  const many = Array.from({ length: 10_000 }, (_, index) => `{"Width":${index + 1},"Height":24}`).join('')
+  const read = reader.push(Buffer.from(many))
+  assert.ok(read.length > 1 && read.length < 100, `${read.length} sizes`)
+  assert.deepEqual(read.at(-1), { width: 10_000, height: 24 })
+  assert.ok(read.every(({ width }) => width > 9900))
+})

@@ -1,7 +1,10 @@
 import { StringDecoder } from 'node:string_decoder'
 import type { TerminalSize } from '../runtime/channels.ts'
 
-/** Of one announcement: a client sends some thirty bytes. */
+/**
+ * Characters that are looked at in one go: an announcement has some thirty. Of more that came together only the end
+ * matters, since the last size is the one that holds.
+ */
 const MAX_LENGTH = 1024
 
 /**
@@ -12,9 +15,10 @@ export class ResizeReader {
   readonly #decoder = new StringDecoder('utf8')
   #text = ''
 
-  /** The sizes that are complete with this chunk, in order; both numbers are from 1 to 65535. */
+  /** The sizes that are complete with this chunk, in order, the last ones of many; both numbers are from 1 to 65535. */
   push(chunk: Buffer): TerminalSize[] {
-    this.#text += this.#decoder.write(chunk)
+    if (chunk.length > MAX_LENGTH) this.#text = ''
+    this.#text += this.#decoder.write(chunk.subarray(-MAX_LENGTH))
     const sizes: TerminalSize[] = []
     for (let end = this.#text.indexOf('}'); end >= 0; end = this.#text.indexOf('}')) {
       const size = parseSize(this.#text.slice(this.#text.lastIndexOf('{', end), end + 1))
@@ -27,7 +31,8 @@ export class ResizeReader {
 }
 
 function parseSize(text: string): TerminalSize | undefined {
-  if (text.length > MAX_LENGTH) return undefined
+  // An exception takes as long as a thousand characters: not for everything that a client may send.
+  if (!text.includes('"Width"') || !text.includes('"Height"')) return undefined
   try {
     const { Width: width, Height: height } = JSON.parse(text)
     return isCells(width) && isCells(height) ? { width, height } : undefined
