@@ -1,5 +1,6 @@
 import { STATUS_CODES } from 'node:http'
 import type { Duplex } from 'node:stream'
+import { closeGently } from './goodbye.ts'
 
 /** Why a request is not upgraded: what its client gets. */
 export class Refusal extends Error {
@@ -14,10 +15,11 @@ export class Refusal extends Error {
   }
 }
 
-/** Answers on the bare socket of an upgrade, and closes it. */
+/** Answers on the bare socket of an upgrade, and closes it, whether the client does so or not. */
 export function refuse(socket: Duplex, refusal: Refusal): void {
   const { body, fields } = answerOf(refusal)
-  socket.end(`${head(refusal.status, fields)}${body}`)
+  socket.write(`${head(refusal.status, fields)}${body}`)
+  closeGently(socket)
 }
 
 export function answerOf({ message, headers }: Refusal): {
