@@ -154,6 +154,19 @@ test('pairs: in any order, of old clients, and what makes none', async context =
   assert.match(waiting.received.toString(), /has its error stream already/)
 })
 
+test('streams that are opened and reset in no time: so many pairs, then refusals', async context => {
+  const { server } = await serveStreams(context, { connect: dial })
+  const client = await SpdyClient.connect(server.portForward({ podId: 'p', ports: [] }), { versions })
+  const open = (request: number) =>
+    client.open({ streamtype: 'error', port: '1', requestid: String(request) })
+  for (let request = 0; request < 1000; request++) client.reset((await open(request)).id)
+  const last = [await open(1000), await open(1001)]
+  await until('the last ones are answered', () => last.every(({ reset }) => reset === 3))
+  const taken = [...client.streams.values()].filter(({ reset }) => reset === undefined)
+  assert.equal(taken.length, 1000)
+  assert.equal(client.goaway, undefined)
+})
+
 test('a client that leaves takes its connections with it, also those that are still being made', async context => {
   const { port, sockets } = await target(
     context,

@@ -4,6 +4,12 @@ import type { Opening } from './spdy-connection.ts'
 
 type Type = 'data' | 'error'
 
+/**
+ * Pairs at a time: what all streams of a connection make, and as many that wait or connect still though the client has
+ * reset their streams, which are then counted no more.
+ */
+const MAX_PAIRS = 1000
+
 type Pair = {
   readonly port: number
   readonly channels: Partial<Record<Type, Channel>>
@@ -35,9 +41,15 @@ export class ForwardPairs {
       return
     }
     const key = headers.get('requestid') || String(type === 'error' ? id : id - 2)
-    const pair = this.#pairs.get(key) ?? this.#begin(key, port)
+    const known = this.#pairs.get(key)
+    if (known === undefined && this.#pairs.size >= MAX_PAIRS) {
+      opening.refuse()
+      return
+    }
+    const pair = known ?? this.#begin(key, port)
     if (pair.channels[type] !== undefined || pair.port !== port) {
-      pair.channels.error?.output.write(`request ${key} has its ${type} stream already`)
+      // Short, however long the client's name for the request: it may ask so many times before it reads.
+      pair.channels.error?.output.write(`this request has its ${type} stream already, or another port`)
       opening.refuse()
       return
     }
