@@ -56,6 +56,9 @@ function findPipeClass(): PipeClass {
 
 let packetsWork = true
 
+/** Packets go from hand to hand in the kernel; what has not come after this never does. */
+const SELF_TEST_MS = 2000
+
 /**
  * A packet socket as a stream: each packet is one chunk.
  * @throws BerthError internal where `checkPackets` has found that it is not
@@ -71,15 +74,20 @@ export async function checkPackets(): Promise<boolean> {
   const [a, b] = packetSocketPair().map(fd => wrapDescriptor(fd, 'both')) as [net.Socket, net.Socket]
   const seen: string[] = []
   const { promise: ended, resolve } = Promise.withResolvers<void>()
+  const timer = setTimeout(resolve, SELF_TEST_MS)
   b.on('data', chunk => seen.push(String(chunk)))
-  b.on('end', resolve)
+  b.on('end', () => {
+    seen.push('end')
+    resolve()
+  })
   for (const socket of [a, b]) socket.on('error', () => resolve())
   a.write('one')
   await turn()
   a.write('two')
   a.end()
   await ended
-  packetsWork = seen.join() === 'one,two' && !b.writableEnded
+  clearTimeout(timer)
+  packetsWork = seen.join() === 'one,two,end' && !b.writableEnded
   a.destroy()
   b.destroy()
   return packetsWork
