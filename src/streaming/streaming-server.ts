@@ -160,7 +160,13 @@ export class StreamingServer {
 
   #createServer(): Server | TlsServer {
     const { tls, log } = this.#options
-    const http = { maxHeaderSize: MAX_HEADER_BYTES, headersTimeout: REQUEST_MS, requestTimeout: REQUEST_MS }
+    const http = {
+      maxHeaderSize: MAX_HEADER_BYTES,
+      headersTimeout: REQUEST_MS,
+      requestTimeout: REQUEST_MS,
+      // How often Node.js looks for those that are late; by default it does so every 30 s.
+      connectionsCheckingInterval: REQUEST_MS / 4,
+    }
     if (tls === undefined) return createServer(http)
     const certificate = new ServerCertificate(tls, log)
     const clients = tls.ca === '' ? {} : { requestCert: true, rejectUnauthorized: true }
