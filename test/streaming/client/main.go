@@ -61,6 +61,8 @@ var (
 	sessionsLock sync.Mutex
 	output       = json.NewEncoder(os.Stdout)
 	outputLock   sync.Mutex
+	// A request that ends its session is answered before the end is told.
+	answering sync.Mutex
 )
 
 func main() {
@@ -97,6 +99,8 @@ func handle(req request) {
 		go start(req, open)
 		return
 	}
+	answering.Lock()
+	defer answering.Unlock()
 	s, err := sessionOf(req.Session)
 	if err == nil && req.Op == "look" {
 		emit(req.Session, "look", s.look())
@@ -126,6 +130,8 @@ func start(req request, open func(request) (session, error)) {
 	if err != nil {
 		fields["error"] = err.Error()
 	}
+	answering.Lock()
+	defer answering.Unlock()
 	sessionsLock.Lock()
 	delete(sessions, req.Session)
 	sessionsLock.Unlock()
