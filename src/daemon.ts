@@ -30,6 +30,7 @@ import {
   openNetwork,
   openPartials,
   openRegistry,
+  prepareApparmor,
   specDefaultsOf,
 } from './node-parts.ts'
 import { FaultHook, parseFaultPlan } from './observe/fault-plan.ts'
@@ -161,7 +162,9 @@ async function compose(
   const weaknesses = handlers
     .list()
     .flatMap(({ name, runtime }) => (name === '' ? [] : (knownWeakness(runtime.version) ?? [])))
-  for (const weakness of weaknesses) log.warn({}, weakness)
+  const apparmor = await prepareApparmor(config)
+  const warnings = [...weaknesses, ...apparmor.warnings]
+  for (const warning of warnings) log.warn({}, warning)
 
   makePrivateMountPoint(paths.pods)
   parts.add(paths.pods, async pods => {
@@ -199,7 +202,7 @@ async function compose(
     locks: new KeyedMutex(),
     heavy: new Semaphore('runtime', config.runtime.maxParallelOperations),
     host: hostFacts(cgroups),
-    specDefaults: specDefaultsOf(config),
+    specDefaults: specDefaultsOf(config, apparmor.profile),
   }
   const containerContext: ContainerContext = {
     ...shared,
@@ -258,7 +261,7 @@ async function compose(
     timeline,
     sessions: () => streaming.counts(),
     startedAt,
-    warnings: [...configWarnings, ...weaknesses],
+    warnings: [...configWarnings, ...warnings],
   }
   const server = parts.add(
     new CriServer({

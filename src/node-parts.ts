@@ -1,5 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { messageOf } from './base/errors.ts'
 import { VERSION } from './base/version.ts'
 import type { Config } from './config/config.ts'
 import { installedPath } from './config/installation.ts'
@@ -12,6 +13,7 @@ import { Policies } from './images/policy/policies.ts'
 import { createCni } from './network/cni.ts'
 import type { Network } from './network/network.ts'
 import type { Log } from './observe/log.ts'
+import { loadApparmor } from './os/apparmor.ts'
 import type { Cgroups } from './os/cgroup/cgroup.ts'
 import { cgroupFeatures, openCgroups } from './os/cgroup/open-cgroups.ts'
 import { SystemdCgroups } from './os/cgroup/systemd.ts'
@@ -209,7 +211,31 @@ export function hostFacts(cgroups: Cgroups): Omit<HostFacts, 'devices'> {
   }
 }
 
-export function specDefaultsOf(config: Config): Omit<SpecDefaults, 'allowedAnnotations'> {
+/** The profile in conf/apparmor. */
+const OWN_APPARMOR_PROFILE = 'berth-default'
+
+/**
+ * Loads Berth's own AppArmor profile where it is the one of the configuration and the kernel has AppArmor.
+ * @returns the profile for `RuntimeDefault`, '' for none, and what is wrong with that
+ */
+export async function prepareApparmor({
+  runtime,
+}: Config): Promise<{ readonly profile: string; readonly warnings: readonly string[] }> {
+  const profile = runtime.apparmorProfile
+  if (profile !== OWN_APPARMOR_PROFILE || !kernelFeatures().apparmor) return { profile, warnings: [] }
+  try {
+    await loadApparmor(join(installedPath('conf'), 'apparmor', profile))
+    return { profile, warnings: [] }
+  } catch (error) {
+    const warning = `containers run without an AppArmor profile of their own: ${messageOf(error)}`
+    return { profile: '', warnings: [warning] }
+  }
+}
+
+export function specDefaultsOf(
+  config: Config,
+  apparmorProfile: string,
+): Omit<SpecDefaults, 'allowedAnnotations'> {
   const { runtime } = config
   const profile = runtime.seccompProfile || join(installedPath('conf'), 'seccomp.json')
   return {
@@ -218,6 +244,6 @@ export function specDefaultsOf(config: Config): Omit<SpecDefaults, 'allowedAnnot
     pidsLimit: runtime.pidsLimit,
     env: runtime.defaultEnv,
     seccomp: parseSeccompProfile(readFileSync(profile, 'utf8'), profile),
-    apparmorProfile: runtime.apparmorProfile,
+    apparmorProfile,
   }
 }

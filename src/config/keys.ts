@@ -201,8 +201,9 @@ const KEYS = {
     ),
     apparmor_profile: key(
       text(),
-      '',
-      'Loaded AppArmor profile that `RuntimeDefault` stands for. Empty: none.',
+      'berth-default',
+      'AppArmor profile that `RuntimeDefault` stands for. `berth-default` is loaded at start, where the kernel has ' +
+        'AppArmor and apparmor_parser is installed; any other has to be there. Empty: none.',
       { flag: 'apparmor-profile' },
     ),
     init_path: key(

@@ -7,9 +7,9 @@ import type { Container, ContainerConfig, Device, Mount } from '../model/contain
 import type { Image } from '../model/image.ts'
 import type { OciSpec } from '../model/oci.ts'
 import { type Pod, podUserOf } from '../model/pod.ts'
+import { isApparmorLoaded } from '../os/apparmor.ts'
 import { mkdirInRoot, readInRoot, resolveInRoot, resolveOnNode } from '../os/files.ts'
 import { propagationOf } from '../os/mounts.ts'
-import { isApparmorLoaded } from '../os/node.ts'
 import { isAlive } from '../os/processes.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 import { type ContainerContext, mappedIds, ociCgroupsPath } from './context.ts'
@@ -80,7 +80,6 @@ export function specOf(
     group: textInRoot(rootfs, '/etc/group'),
   })
   const localhostSeccomp = readLocalhostSeccomp(container)
-  requireApparmor(context, container)
   const spec = buildSpec({
     containerId: container.id,
     config,
@@ -108,6 +107,7 @@ export function specOf(
     ...(localhostSeccomp === undefined ? {} : { localhostSeccomp }),
     notice: message => context.log.warn({ podId: pod.id, containerId: container.id }, message),
   })
+  requireApparmor(spec)
   return { spec, user }
 }
 
@@ -144,12 +144,11 @@ function textInRoot(rootfs: string, path: string): string {
 }
 
 /** The runtime's own words for a profile that is missing name no profile. */
-function requireApparmor({ host }: ContainerContext, { config }: Container): void {
-  const { privileged, apparmor } = config.security
-  if (privileged || !host.apparmor || apparmor?.kind !== 'localhost' || isApparmorLoaded(apparmor.name))
-    return
-  const profile = JSON.stringify(apparmor.name)
-  throw precondition(`config.linux.security_context.apparmor: profile ${profile} is not loaded on this node`)
+function requireApparmor({ process }: OciSpec): void {
+  const profile = process.apparmorProfile
+  if (profile === undefined || profile === 'unconfined' || isApparmorLoaded(profile)) return
+  const name = JSON.stringify(profile)
+  throw precondition(`config.linux.security_context.apparmor: profile ${name} is not loaded on this node`)
 }
 
 function readLocalhostSeccomp({ config }: Container): SeccompRules | undefined {

@@ -1,7 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { existsSync } from 'node:fs'
 import { test } from 'node:test'
 import * as node from './node.ts'
 
@@ -30,15 +28,4 @@ test('the limit of open files is raised as far as it may be', () => {
   const { soft, hard } = report.userLimits.open_files
   assert.equal(soft, hard)
   assert.equal(node.hardLimit('RLIMIT_NOFILE'), BigInt(hard))
-})
-
-test('a loaded AppArmor profile is found by its whole name', t => {
-  const directory = mkdtempSync(join(tmpdir(), 'node-test-'))
-  t.after(() => rmSync(directory, { recursive: true }))
-  const file = join(directory, 'profiles')
-  writeFileSync(file, '/usr/bin/man (enforce)\nmy profile (complain)\n')
-  assert.equal(node.isApparmorLoaded('my profile', file), true)
-  assert.equal(node.isApparmorLoaded('my', file), false)
-  assert.equal(node.isApparmorLoaded('my profile (complain)', file), false)
-  assert.equal(node.isApparmorLoaded('anything', join(directory, 'none')), true)
 })

@@ -125,17 +125,6 @@ export function kernelFeatures(): KernelFeatures {
   }
 }
 
-/**
- * Whether the kernel has this AppArmor profile; true also where nobody can tell, because securityfs is not mounted.
- * @param file a line for each profile: its name and, in parentheses, its mode
- */
-export function isApparmorLoaded(name: string, file = '/sys/kernel/security/apparmor/profiles'): boolean {
-  if (!existsSync(file)) return true
-  return readFileSync(file, 'utf8')
-    .split('\n')
-    .some(line => line.replace(/ \([a-z]+\)$/, '') === name)
-}
-
 function readIfThere(path: string): string {
   try {
     return readFileSync(path, 'utf8')

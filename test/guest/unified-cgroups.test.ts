@@ -100,11 +100,34 @@ test('an AppArmor profile of the node confines a container, and one that is not 
   const under = (localhost_ref: string) => ({
     linux: { security_context: { apparmor: { profile_type: 'Localhost' as const, localhost_ref } } },
   })
-  const script = 'cat /proc/self/attr/current; echo x >/tmp/x || echo refused; echo x >/x && echo written'
+  const script =
+    'exec 2>/dev/null; cat /proc/self/attr/current; echo x >/tmp/x || echo refused; echo x >/x && echo written'
   const said = await node.kubelet.outputOf(pod, script, under('guest-no-write'))
   assert.match(said, /^guest-no-write \(enforce\)/)
   assert.match(said, /refused\nwritten$/)
   await assert.rejects(node.kubelet.run(pod, FOREVER, under('guest-none')), /apparmor.*"guest-none"/)
+  await node.kubelet.removePod(pod.id)
+})
+
+test("the runtime's default AppArmor profile is Berth's own, and holds where capabilities were added", async () => {
+  const pod = await node.kubelet.runPod()
+  const script = [
+    'exec 2>/dev/null',
+    'cat /proc/self/attr/current',
+    'mount -t tmpfs none /tmp || echo no mount',
+    'echo 1 >/proc/sys/vm/drop_caches || echo no sysctl',
+    'cat /sys/firmware/acpi/tables/DSDT >/dev/null || echo no firmware',
+    'echo x >/tmp/x && kill -0 1 && echo as usual',
+  ].join('; ')
+  const loosened = { capabilities: { add_capabilities: ['SYS_ADMIN'] }, masked_paths: [], readonly_paths: [] }
+  const said = await node.kubelet.outputOf(pod, script, { linux: { security_context: loosened } })
+  assert.match(said, /^berth-default \(enforce\)\n/)
+  assert.match(said, /no mount\nno sysctl\nno firmware\nas usual$/)
+  const unconfined = { apparmor: { profile_type: 'Unconfined' as const } }
+  const free = await node.kubelet.outputOf(pod, 'cat /proc/self/attr/current', {
+    linux: { security_context: unconfined },
+  })
+  assert.match(free, /^unconfined/)
   await node.kubelet.removePod(pod.id)
 })
 
