@@ -11,7 +11,6 @@ import {
   parseStat,
   processesWithVariable,
   processRef,
-  sessionMembers,
   signalProcess,
   softLimitOfFiles,
   watchExit,
@@ -41,6 +40,25 @@ test('descendants come parents first, whatever the order of pids', () => {
   assert.deepEqual(descendantsIn(stats, 77), [])
 })
 
+test('a session is part of its leader’s tree, also where the parents have gone', () => {
+  const stats = [
+    [30, 1, 30],
+    [31, 30, 30],
+    [40, 1, 30], // its parent has gone
+    [41, 40, 41], // and a child of that in a session of its own
+    [50, 1, 50],
+  ].map(([pid, parent, session]) => ({
+    pid: pid!,
+    parent: parent!,
+    session: session!,
+    state: 'S',
+    startTime: '1',
+  }))
+  assert.deepEqual(descendantsIn(stats, 30, 30).sort(), [31, 40, 41])
+  assert.deepEqual(descendantsIn(stats, 30), [31])
+  assert.deepEqual(descendantsIn(stats, 30, 77), [31])
+})
+
 test('descriptors and sockets of processes that are there, and the limit of files', async () => {
   const before = await openDescriptors([process.pid, 2 ** 22 + 1])
   const server = createServer().listen(0, '127.0.0.1')
@@ -64,7 +82,6 @@ test('a process is the same only with the same start time', async () => {
   assert.equal(isAlive(another), false)
   assert.equal(signalProcess(another, 9), false)
   assert.equal(isAlive(ref), true)
-  assert.deepEqual(sessionMembers(child.pid), [child.pid])
   assert.ok(descendantsOf(process.pid).includes(child.pid))
   assert.equal(signalProcess(ref, 15), true)
   assert.equal(await child.exited, 128 + 15)

@@ -168,18 +168,23 @@ function allStats(): ProcessStat[] {
   return stats
 }
 
-/** Children, their children and so on, parents first. One look: what forks meanwhile may be missing. */
-export function descendantsOf(pid: number): number[] {
-  return descendantsIn(allStats(), pid)
+/**
+ * Children, their children and so on, parents first; with a session all that is in it, and what descends from that, as
+ * well. One look: what forks meanwhile may be missing.
+ */
+export function descendantsOf(pid: number, session?: number): number[] {
+  return descendantsIn(allStats(), pid, session)
 }
 
-export function descendantsIn(stats: readonly ProcessStat[], pid: number): number[] {
+export function descendantsIn(stats: readonly ProcessStat[], pid: number, session?: number): number[] {
   const children = Map.groupBy(stats, stat => stat.parent)
-  const found = [pid]
+  const found = new Set([pid])
+  for (const stat of stats) if (stat.session === session) found.add(stat.pid)
   for (const parent of found) {
-    for (const child of children.get(parent) ?? []) found.push(child.pid)
+    for (const child of children.get(parent) ?? []) found.add(child.pid)
   }
-  return found.slice(1)
+  found.delete(pid)
+  return [...found]
 }
 
 /** How often dead orphans that nobody has asked for are looked for: they keep a pid, and their PID namespace, from ending. */
@@ -237,11 +242,4 @@ export function signalChild(pid: number, signal: number): void {
 export function leadsSession(ref: ProcessRef): boolean {
   const stat = readStat(ref.pid)
   return stat?.startTime === ref.startTime && stat.session === ref.pid
-}
-
-/** Processes whose session is `sid`, its leader included. */
-export function sessionMembers(sid: number): number[] {
-  return allStats()
-    .filter(stat => stat.session === sid)
-    .map(stat => stat.pid)
 }

@@ -1,3 +1,4 @@
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { sleep } from '../base/clock.ts'
 import { BerthError } from '../base/errors.ts'
 import type { ProcessRef } from '../model/pod.ts'
@@ -7,7 +8,6 @@ import {
   leadsSession,
   processRef,
   reapOrphan,
-  sessionMembers,
   signalProcess,
   standsStill,
 } from '../os/processes.ts'
@@ -34,9 +34,10 @@ export async function killTree(root: ProcessRef): Promise<void> {
   const stopped = new Map<number, ProcessRef>()
   for (let look = 0; look < MAX_LOOKS; look++) {
     const running = [root, ...stopped.values()].some(ref => !standsStill(ref))
-    const found = members(root.pid, session).filter(pid => !stopped.has(pid))
+    const found = descendantsOf(root.pid, session).filter(pid => !stopped.has(pid))
     if (found.length === 0 && !running) break
-    if (found.length === 0) await sleep(1) // a signal takes effect when its process is next on a CPU
+    // A signal takes effect when its process is next on a CPU; and what is large must not hold up everybody else.
+    await (found.length === 0 ? sleep(1) : nextTurn())
     for (const pid of found) {
       const ref = processRef(pid)
       if (ref === undefined) continue
@@ -61,16 +62,4 @@ async function untilNone(refs: readonly ProcessRef[], isLeft: (ref: ProcessRef) 
     }
     await sleep(POLL_MS)
   }
-}
-
-function members(root: number, session: number | undefined): number[] {
-  const found = new Set(descendantsOf(root))
-  if (session !== undefined) {
-    for (const pid of sessionMembers(session)) {
-      found.add(pid)
-      for (const below of descendantsOf(pid)) found.add(below)
-    }
-  }
-  found.delete(root)
-  return [...found]
 }
