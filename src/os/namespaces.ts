@@ -2,6 +2,7 @@ import { closeSync, openSync, rmdirSync, rmSync, statfsSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { effect, effectSync } from '../base/effects.ts'
 import { BerthError, errnoOf, internal } from '../base/errors.ts'
+import { Semaphore } from '../base/semaphore.ts'
 import { unmountAll } from './mounts.ts'
 import {
   type Answer,
@@ -27,6 +28,9 @@ type Pending = {
 // Each call takes about 0.5 ms: a longer queue means that the worker hangs.
 const MAX_PENDING = 1000
 
+// Keeps the worker busy; a storm of forwarded connections beyond waits here, and not in the way of pods.
+const MAX_SOCKETS_PENDING = 16
+
 // What takes longer hangs in the kernel; the callers should hear of it while their own clients still listen.
 const CALL_LIMIT_MS = 30_000
 
@@ -44,6 +48,7 @@ export class NamespacePins {
   readonly #home = openHome()
   /** In the order asked; the worker is at the first. */
   readonly #pending = new Map<number, Pending>()
+  readonly #sockets = new Semaphore('sockets in pods', MAX_SOCKETS_PENDING)
 
   private constructor() {}
 
@@ -93,7 +98,7 @@ export class NamespacePins {
 
   /** A TCP socket that is in the network namespace pinned at `netns` for good. @returns its descriptor, the caller's */
   async tcpSocket(netns: string, family: 4 | 6): Promise<number> {
-    return Number(await this.#ask({ kind: 'tcp-socket', netns, family }))
+    return Number(await this.#sockets.run(() => this.#ask({ kind: 'tcp-socket', netns, family })))
   }
 
   async close(): Promise<void> {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { closeSync } from 'node:fs'
 import { createServer, type Server, type Socket } from 'node:net'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
@@ -90,6 +91,17 @@ test('many connections at once', async () => {
     await Promise.all(answers),
     sockets.map((_, i) => `${i}`),
   )
+})
+
+test('a storm of connections is served, and pods that need the same thread come first', async () => {
+  let made = 0
+  const sockets = Array.from({ length: 1500 }, async () => {
+    closeSync(await pins.tcpSocket(netns, 4))
+    made++
+  })
+  assert.ok((await pins.interfaceCounters(netns)).length > 0)
+  assert.ok(made < 100, `${made} sockets came before`)
+  await Promise.all(sockets)
 })
 
 test('a closed port is refused, and the next call goes well', async () => {
