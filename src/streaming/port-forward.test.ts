@@ -263,3 +263,21 @@ test('SPDY in the messages of a WebSocket, cut anywhere', async context => {
   await client.untilClosed()
   await until('the session is over', () => recorded.sessions().length === 2)
 })
+
+test('a tunnel whose client breaks the rules of WebSockets', async context => {
+  const { server, recorded } = await serveStreams(context, { connect: dial })
+  const tunnel = () =>
+    WebSocketClient.connect(server.portForward({ podId: 'p', ports: [] }), ['SPDY/3.1+portforward.k8s.io'])
+  const texting = await tunnel()
+  texting.text('text')
+  await texting.untilClosed()
+  assert.equal(texting.closeCode, 1003)
+  const unmasked = await tunnel()
+  unmasked.socket.write(Buffer.from([0x82, 1, 0]))
+  await unmasked.untilClosed()
+  await until('both are told', () => recorded.outcomes.length === 2)
+  assert.deepEqual(recorded.outcomes, [
+    ['portforward', 'protocol-error'],
+    ['portforward', 'protocol-error'],
+  ])
+})

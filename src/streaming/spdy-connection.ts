@@ -70,11 +70,8 @@ export class SpdyConnection implements Carrier {
       if (this.#state === 'open') transport.destroy()
     })
     transport.on('error', error => {
-      this.#lost ??= new BerthError(
-        'cancelled',
-        `the connection to the client broke: ${messageOf(error)}`,
-        error,
-      )
+      const broke = `the connection to the client broke: ${messageOf(error)}`
+      this.#lost ??= error instanceof BerthError ? error : new BerthError('cancelled', broke, error)
     })
     transport.on('close', () => {
       this.#close()

@@ -1,6 +1,6 @@
 import { Duplex } from 'node:stream'
 import type { WebSocket } from 'ws'
-import { messageOf } from '../base/errors.ts'
+import { BerthError, messageOf } from '../base/errors.ts'
 import { Flow } from './flow.ts'
 
 /**
@@ -41,18 +41,22 @@ export function websocketTunnel(ws: WebSocket, socket: Duplex): Duplex {
       done(error)
     },
   })
+  let broken: BerthError | undefined
   ws.on('message', (data, isBinary) => {
-    if (!isBinary) ws.close(1003)
-    else if (!tunnel.push(data)) flow.hold(tunnel)
+    if (broken !== undefined) return
+    if (!isBinary) {
+      broken = new BerthError('invalid', 'WebSocket: a text message, expected binary ones')
+      ws.close(1003)
+    } else if (!tunnel.push(data)) flow.hold(tunnel)
   })
   ws.on('ping', data => {
     ws.pong(data)
     flow.afterControl()
   })
-  ws.on('error', error => tunnel.destroy(new Error(`WebSocket: ${messageOf(error)}`)))
+  ws.on('error', error => tunnel.destroy(new BerthError('invalid', `WebSocket: ${messageOf(error)}`, error)))
   ws.on('close', () => {
     flow.close()
-    tunnel.destroy()
+    tunnel.destroy(broken)
   })
   return tunnel
 }
