@@ -91,7 +91,8 @@ type SpecReport = {
   readonly CapturedGinkgoWriterOutput?: string
 }
 
-function readReport(text: string): Omit<SuiteRun, 'seconds'> {
+/** @param text ginkgo's JSON report */
+export function readReport(text: string): Omit<SuiteRun, 'seconds'> {
   const [suite] = JSON.parse(text) as Report[]
   if (suite === undefined) throw new Error('the report of critest holds no suite')
   const specs = (suite.SpecReports ?? []).flatMap(spec => resultOf(spec) ?? [])

@@ -69,7 +69,7 @@ const FULL_WIRE: PodSandboxConfig = {
       supplemental_groups_policy: 'Strict',
       privileged: true,
       seccomp: { profile_type: 'Localhost', localhost_ref: '/profiles/a.json' },
-      apparmor: { profile_type: 'Localhost', localhost_ref: 'web' },
+      apparmor: { profile_type: 'Localhost', localhost_ref: 'localhost/web' },
     },
   },
 }

@@ -134,6 +134,11 @@ refuses(convert, [
     'config.linux.security_context.apparmor.localhost_ref: must not be empty',
   ],
   [
+    'an AppArmor profile with a prefix and no name',
+    security({ apparmor: { profile_type: 'Localhost', localhost_ref: 'localhost/' } }),
+    'config.linux.security_context.apparmor.localhost_ref: must not be empty',
+  ],
+  [
     'a colon in an SELinux type',
     security({ selinux_options: { type: 'a:b' } }),
     'config.linux.security_context.selinux_options.type: expected letters',

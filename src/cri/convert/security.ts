@@ -121,13 +121,17 @@ export function toAppArmor(
 ): AppArmorProfile | undefined {
   const profile = toProfile(field, wire, deprecatedField, deprecated)
   if (profile?.kind !== 'localhost') return profile
-  return { kind: 'localhost', name: nonEmptyLine(profile.field, profile.ref) }
+  // kubelet sends the bare name; others, as critest, the prefix of the deprecated field with it.
+  const name = profile.ref.startsWith(LOCALHOST) ? profile.ref.slice(LOCALHOST.length) : profile.ref
+  return { kind: 'localhost', name: nonEmptyLine(profile.field, name) }
 }
 
 type Profile =
   | { kind: 'runtime-default' }
   | { kind: 'unconfined' }
   | { kind: 'localhost'; field: string; ref: string }
+
+const LOCALHOST = 'localhost/'
 
 const PROFILE_KINDS = {
   RuntimeDefault: 'runtime-default',
@@ -149,11 +153,10 @@ function toProfile(
 }
 
 function toDeprecatedProfile(field: string, text: string): Profile | undefined {
-  const local = 'localhost/'
   if (text === '') return undefined
   if (text === 'runtime/default' || text === 'docker/default') return { kind: 'runtime-default' }
   if (text === 'unconfined') return { kind: 'unconfined' }
-  if (text.startsWith(local)) return { kind: 'localhost', field, ref: text.slice(local.length) }
+  if (text.startsWith(LOCALHOST)) return { kind: 'localhost', field, ref: text.slice(LOCALHOST.length) }
   throw invalid(field, `expected runtime/default, unconfined or localhost/…, got ${JSON.stringify(text)}`)
 }
 

@@ -9,6 +9,9 @@ import { Guest } from './guest.ts'
 /** Everything inside is about ten times slower than on the host. */
 const CALL_TIMEOUT_MS = 180_000
 
+/** Registries whose names lead to the one on the host. */
+const MIRRORED = ['docker.io', 'registry.k8s.io']
+
 export type GuestNodeOptions = {
   /** TOML of a drop-in. */
   readonly config?: string
@@ -104,8 +107,12 @@ export class GuestNode implements TestNode, AsyncDisposable {
   async #configure(config: string): Promise<void> {
     const { guest, registry } = this
     await guest.admit(this.#registryPort)
-    const mirror = `[[registry]]\nprefix = "docker.io"\nlocation = "docker.io"\n[[registry.mirror]]\nlocation = "${registry.address}/docker.io"\ninsecure = true\n`
-    await guest.write('/etc/containers/registries.conf', mirror)
+    const mirrors = MIRRORED.map(
+      name =>
+        `[[registry]]\nprefix = "${name}"\nlocation = "${name}"\n` +
+        `[[registry.mirror]]\nlocation = "${registry.address}/${name}"\ninsecure = true\n`,
+    )
+    await guest.write('/etc/containers/registries.conf', mirrors.join(''))
     await guest.write('/etc/berth/berth.conf.d/10-test.conf', config)
     const bridge = {
       type: 'bridge',
