@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { gzipSync, zstdCompressSync } from 'node:zlib'
@@ -127,6 +127,18 @@ test('an archive comes from standard input and goes to standard output', async (
 function berthPath(): string {
   return join(import.meta.dirname, '../../bin/berth')
 }
+
+test('an export replaces no device by a file, and one that fails leaves the file that was there', async () => {
+  const null_ = at('null')
+  assert.equal((await command('/usr/bin/mknod', [null_, 'c', '1', '3'])).code, 0)
+  await berth('export', BUSYBOX, '-o', null_)
+  assert.ok(statSync(null_).isCharacterDevice())
+  writeFileSync(at('kept.tar'), 'kept')
+  const { code, stderr } = await kubelet().daemon.berth('image', 'export', 'nothing', '-o', at('kept.tar'))
+  assert.deepEqual([code, /image "nothing" not found/.test(stderr)], [1, true])
+  assert.equal(readFileSync(at('kept.tar'), 'utf8'), 'kept')
+  assert.equal(existsSync(at('kept.tar.part')), false)
+})
 
 test('names are given and taken, and an archive without a name says so', async () => {
   const { id } = await busyboxImage()

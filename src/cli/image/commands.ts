@@ -34,8 +34,10 @@ function addNaming(image: Command, choose: (work: Work) => void): void {
   client(image, 'tag', 'give an image another name')
     .argument('<image>', IMAGE)
     .argument('<name>', 'the new name')
-    .action((name: string, other: string, _, command: Command) =>
-      choose(async streams => (await import('./tag.ts')).tagImage(name, other, givenFlags(command), streams)),
+    .action((name: string, other: string, options, command: Command) =>
+      choose(async streams =>
+        (await import('./tag.ts')).tagImage(name, other, givenFlags(command), options, streams),
+      ),
     )
   client(image, 'rm', 'remove images with all their names; containers keep what they stand on')
     .argument('<image...>', IMAGE)

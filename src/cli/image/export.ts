@@ -1,4 +1,4 @@
-import { closeSync, openSync, renameSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs'
 import { BerthError, errnoOf, invalid, messageOf } from '../../base/errors.ts'
 import type { Flags } from '../../config/load-config.ts'
 import { connectDaemon } from '../connect.ts'
@@ -7,7 +7,7 @@ import { StatusLine } from '../render/status-line.ts'
 import { printable } from '../render/units.ts'
 import type { Streams } from '../streams.ts'
 
-/** `berth image export IMAGE…`: a file appears only when it is complete. */
+/** `berth image export IMAGE…`: a file appears only when it is complete; a pipe or device gets what comes. */
 export async function exportImages(
   images: readonly string[],
   flags: Flags,
@@ -50,25 +50,43 @@ type Target = {
 
 function openTarget(output: string): Target {
   if (output === '-') return standardOutput()
-  const temporary = `${output}.part`
-  let fd: number
   try {
-    fd = openSync(temporary, 'w', 0o644)
+    // What is no file (/dev/null, a pipe) must not be replaced by one.
+    const isFile = statSync(output, { throwIfNoEntry: false })?.isFile() ?? true
+    return isFile ? newFile(output) : written(openSync(output, 'w'))
   } catch (error) {
     throw invalid('--output', `cannot be written: ${messageOf(error)}`)
+  }
+}
+
+function newFile(output: string): Target {
+  const temporary = `${output}.part`
+  const file = written(openSync(temporary, 'w', 0o644))
+  return {
+    write: file.write,
+    commit: () => {
+      file.commit()
+      renameSync(temporary, output)
+    },
+    abandon: () => {
+      file.abandon()
+      rmSync(temporary, { force: true })
+    },
+  }
+}
+
+function written(fd: number): Target {
+  let isOpen = true
+  const close = () => {
+    if (isOpen) closeSync(fd)
+    isOpen = false
   }
   return {
     write: data => {
       for (let at = 0; at < data.length; ) at += writeSync(fd, data, at)
     },
-    commit: () => {
-      closeSync(fd)
-      renameSync(temporary, output)
-    },
-    abandon: () => {
-      closeSync(fd)
-      rmSync(temporary, { force: true })
-    },
+    commit: close,
+    abandon: close,
   }
 }
 

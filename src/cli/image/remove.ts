@@ -7,14 +7,17 @@ import type { Streams } from '../streams.ts'
 export async function removeImages(
   images: readonly string[],
   flags: Flags,
-  options: { readonly name?: true },
+  options: { readonly json?: true; readonly name?: true },
   streams: Streams,
 ): Promise<number> {
   using client = await connectDaemon(flags)
-  const { removed, containers } = await client.imageAdmin('RemoveImages', {
-    images: [...images],
-    names_only: options.name === true,
-  })
+  const request = { images: [...images], names_only: options.name === true }
+  const reply = await client.imageAdmin('RemoveImages', request)
+  if (options.json) {
+    streams.stdout.write(`${JSON.stringify(reply, undefined, 2)}\n`)
+    return OK
+  }
+  const { removed, containers } = reply
   for (const id of removed) streams.stdout.write(`${id}\n`)
   if (containers.length > 0) {
     const ids = containers.map(id => id.slice(0, 12)).join(', ')
