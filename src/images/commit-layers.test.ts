@@ -5,6 +5,7 @@ import { type TestContext, test } from 'node:test'
 import { FakeSnapshots } from '../../test/support/fake-snapshots.ts'
 import { temporaryDirectory } from '../../test/support/registry-client.ts'
 import { type Digest, digestFromHex } from '../base/digest.ts'
+import { type Effect, setEffectHook } from '../base/effects.ts'
 import { Database } from '../state/database.ts'
 import { LayerCommitter, type StagedLayer } from './commit-layers.ts'
 
@@ -114,4 +115,46 @@ test('a batch that cannot be published leaves neither rows nor directories', asy
   snapshots.discard(snapshots.stagingPath('1'))
   await committer.commit(staged(snapshots, 1), signal)
   assert.ok(existsSync(snapshots.layerPath(db.read.layers.get(idOf(1))!.dir)))
+})
+
+test('a batch whose undo fails too, as on a full disk, is told and stands in no way', async t => {
+  const { db, snapshots, committer } = setUp(t)
+  t.after(() => setEffectHook(undefined))
+  let commitments = 0
+  const fail = ({ subject }: Effect) => {
+    const isFull = subject === 'layers given up' || (subject === 'layers committed' && ++commitments > 1)
+    if (isFull) throw new Error(`full: ${subject}`)
+  }
+  setEffectHook({ sync: fail, async: async () => undefined })
+  const first = Promise.withResolvers<void>()
+  snapshots.onPublish = async () => first.promise
+  const commits = [1, 2, 3].map(number => committer.commit(staged(snapshots, number), signal))
+  first.resolve()
+  await commits[0]
+  for (const commit of commits.slice(1)) {
+    await assert.rejects(commit, /full: layers committed; undoing it failed: full: layers given up/)
+  }
+  assert.equal(db.read.layers.extracting().length, 2)
+  setEffectHook(undefined)
+  await committer.commit(staged(snapshots, 2), signal)
+  assert.deepEqual([db.read.layers.extracting().length, db.read.layers.committed().length], [0, 2])
+})
+
+test('who waits for a turn is told when nobody can tell whose turn it is', async t => {
+  const { db, snapshots } = setUp(t)
+  let isBroken = true
+  const committer = new LayerCommitter({
+    db,
+    snapshots,
+    pathsOf: () => [],
+    has: () => {
+      if (isBroken) throw new Error('database is closed')
+      return true
+    },
+    onReplaced: () => undefined,
+  })
+  await assert.rejects(committer.commit(staged(snapshots, 2), signal), /database is closed/)
+  isBroken = false
+  await committer.commit(staged(snapshots, 1), signal)
+  assert.equal(db.read.layers.committed().length, 1)
 })

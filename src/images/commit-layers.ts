@@ -1,4 +1,5 @@
 import type { Digest } from '../base/digest.ts'
+import { BerthError, messageOf } from '../base/errors.ts'
 import type { Layer } from '../model/image.ts'
 import type { Database } from '../state/database.ts'
 import { nextDir } from '../state/layers.ts'
@@ -68,6 +69,10 @@ export class LayerCommitter {
     this.#isRunning = true
     try {
       for (let batch = this.#take(); batch.length > 0; batch = this.#take()) await this.#commitAll(batch)
+    } catch (error) {
+      // Nobody waits for this but those who wait in line.
+      for (const { reject } of this.#pending.values()) reject(error)
+      this.#pending.clear()
     } finally {
       this.#isRunning = false
     }
@@ -104,11 +109,8 @@ export class LayerCommitter {
         }
       })
     } catch (error) {
-      try {
-        this.#undo(named)
-      } finally {
-        for (const { reject } of finished) reject(error)
-      }
+      const why = this.#undo(named, error)
+      for (const { reject } of finished) reject(why)
       return
     }
     for (const { layer, before, resolve } of named) {
@@ -151,14 +153,15 @@ export class LayerCommitter {
   #name(layers: readonly Finished[]): Named[] {
     const { db, snapshots } = this.#options
     const rows = layers.map(({ layer }) => db.read.layers.get(layer.chainId))
-    const names = db.transact('layers extracting', tx =>
-      layers.map(({ layer }, index) => {
+    // Of an undo that failed: this is the only batch. A child's number is above its parent's.
+    const left = db.read.layers.extracting().toSorted((a, b) => Number(b.dir) - Number(a.dir))
+    const names = db.transact('layers extracting', tx => {
+      for (const { chainId } of left) tx.layers.delete(chainId)
+      return layers.map(({ layer }, index) => {
         const before = rows[index]
-        if (before !== undefined) return nextDir(before)
-        tx.layers.delete(layer.chainId) // an intent whose undo failed
-        return tx.layers.insertExtracting(layer, layer.blob)
-      }),
-    )
+        return before === undefined ? tx.layers.insertExtracting(layer, layer.blob) : nextDir(before)
+      })
+    })
     return layers.map((finished, index) => {
       const [dir, before] = [names[index]!, rows[index]]
       if (before !== undefined) snapshots.discard(snapshots.layerPath(dir))
@@ -166,14 +169,24 @@ export class LayerCommitter {
     })
   }
 
-  #undo(layers: readonly Named[]): void {
+  /**
+   * What fails here, as it may on a full disk, is left to the next try or start: it replaces the intents that it finds.
+   * @returns the error, with what else went wrong
+   */
+  #undo(layers: readonly Named[], error: unknown): unknown {
     const { db, snapshots } = this.#options
     const made = layers.filter(({ before }) => before === undefined).toReversed()
-    if (made.length > 0) {
-      db.transact('layers given up', tx => {
-        for (const { layer } of made) tx.layers.delete(layer.chainId)
-      })
+    try {
+      if (made.length > 0) {
+        db.transact('layers given up', tx => {
+          for (const { layer } of made) tx.layers.delete(layer.chainId)
+        })
+      }
+      for (const { dir } of layers) snapshots.discard(snapshots.layerPath(dir))
+      return error
+    } catch (more) {
+      const what = `${messageOf(error)}; undoing it failed: ${messageOf(more)}`
+      return new BerthError(error instanceof BerthError ? error.code : 'internal', what, error)
     }
-    for (const { dir } of layers) snapshots.discard(snapshots.layerPath(dir))
   }
 }
