@@ -2,6 +2,7 @@ import { closeSync, constants, createReadStream, lstatSync, openSync, readlinkSy
 import { setImmediate } from 'node:timers/promises'
 import { crc32 } from 'node:zlib'
 import { effect } from '../base/effects.ts'
+import { messageOf } from '../base/errors.ts'
 import { lgetxattr, llistxattr, lsetxattr } from '../os/syscalls.ts'
 import { digestOfRecord, type MadeObject, RecordWriter } from './layer-record.ts'
 import { isReservedXattr, lstatIfThere, pathIn } from './overlay-marks.ts'
@@ -36,6 +37,14 @@ export async function sealLayer(
  * @returns what is wrong
  */
 export function checkSeal(dir: string, seal: LayerSeal | undefined): string | undefined {
+  try {
+    return differenceFrom(dir, seal)
+  } catch (error) {
+    return `its directory cannot be read: ${messageOf(error)}` // a damaged file system: EIO, EUCLEAN
+  }
+}
+
+function differenceFrom(dir: string, seal: LayerSeal | undefined): string | undefined {
   const stat = lstatIfThere(dir)
   if (stat === undefined) return 'its directory is missing'
   if (!stat.isDirectory()) return 'there is something else in the place of its directory'
