@@ -2,10 +2,11 @@ import assert from 'node:assert/strict'
 import { rmSync } from 'node:fs'
 import { test } from 'node:test'
 import { FakeSnapshots } from '../../test/support/fake-snapshots.ts'
-import { ImageHost } from '../../test/support/image-host.ts'
+import { ImageHost, recordingLog } from '../../test/support/image-host.ts'
 import { imageOf } from '../../test/support/images.ts'
 import { layerOf } from '../../test/support/layers.ts'
 import { saying } from '../../test/support/registry-client.ts'
+import { LayerHealth } from './layer-health.ts'
 
 test('a layer that is lost at run time is brought back by a pull, below others too', async t => {
   const snapshots = new FakeSnapshots()
@@ -27,4 +28,27 @@ test('a layer that is lost at run time is brought back by a pull, below others t
     pushed.layers.map(({ blob }) => host.downloads(blob.digest)),
     [1, 2, 1],
   )
+})
+
+test('what was found in a directory that is replaced by now says nothing about the layer', async t => {
+  const snapshots = new FakeSnapshots()
+  t.after(() => snapshots.remove())
+  const host = await ImageHost.start(t, snapshots)
+  host.server.push(
+    imageOf([await layerOf([{ name: 'one', content: 'one' }])], { architecture: 'amd64' }),
+    'app',
+    'latest',
+  )
+  const id = await host.pull('app')
+  const [before] = host.db.read.layers.committed()
+  const health = new LayerHealth(host.db, recordingLog([]))
+  health.report(before!, 'a bit is wrong')
+  await host.restart()
+  await host.pull('app')
+  const late = new LayerHealth(host.db, recordingLog([]))
+  late.report(before!, 'its directory is missing')
+  late.verified(before!, 1n)
+  const [after] = host.db.read.layers.committed()
+  assert.deepEqual([after?.dir, after?.damage, after?.verifiedAt], ['1.1', undefined, 0n])
+  assert.equal(late.damageOf(id), undefined)
 })

@@ -23,8 +23,9 @@ export class LayerHealth {
     return this.#broken.get(imageId)
   }
 
+  /** Nothing happens if the layer was replaced or deleted meanwhile: that was about its old directory. */
   report(layer: Layer, damage: string): void {
-    if (layer.damage === damage) return
+    if (layer.damage === damage || !this.#isCurrent(layer)) return
     this.#db.transact('layer damaged', tx => tx.layers.setDamage(layer.chainId, damage))
     this.#broken = brokenImages(this.#db)
     this.#log.error(
@@ -40,8 +41,13 @@ export class LayerHealth {
 
   /** It was compared with its record and is whole. */
   verified(layer: Layer, time: bigint): void {
+    if (!this.#isCurrent(layer)) return
     this.#db.transact('layer verified', tx => tx.layers.setVerified(layer.chainId, time))
     if (layer.damage !== undefined) this.#broken = brokenImages(this.#db)
+  }
+
+  #isCurrent({ chainId, dir }: Layer): boolean {
+    return this.#db.read.layers.get(chainId)?.dir === dir
   }
 
   /** It was fetched again. */

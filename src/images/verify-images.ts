@@ -49,7 +49,9 @@ export async function* verifyImages(
   const total = layers.reduce((sum, layer) => sum + layer.size, 0)
   let before = 0
   try {
-    for (const layer of layers) {
+    for (const planned of layers) {
+      // It may have been replaced since then, and its old directory deleted.
+      const layer = context.db.read.layers.get(planned.chainId) ?? planned
       const result = yield* verifyOne(context, layer, repair, signal, bytes => ({
         kind: 'progress',
         bytes: Math.min(before + bytes, before + layer.size),
