@@ -120,6 +120,7 @@ async function importOne(
         bytes: archived.manifestBytes,
       },
       layers: archived.layers,
+      signatures: [],
       topLayer: ids.at(-1),
     })
     log.info({ imageId: image.id, names: image.repoTags, bytes: image.size }, 'image imported')

@@ -12,8 +12,8 @@ import { parseImageConfig } from './image-config.ts'
 import type { ImageIndex, ImageName } from './image-index.ts'
 import type { LayerLeases } from './layer-leases.ts'
 import type { LayerStore } from './layer-store.ts'
-import { attachedIn, keepSignatures } from './policy/admit-image.ts'
-import type { Policies } from './policy/policies.ts'
+import { attachedIn } from './policy/admit-image.ts'
+import type { AcceptedSignature, Policies } from './policy/policies.ts'
 import { asPullError, causeOf, type PullFailure } from './pull-error.ts'
 import type { PullPlan } from './pull-progress.ts'
 import { summarize } from './pull-summary.ts'
@@ -90,12 +90,11 @@ async function resolveAndPull(
     const signatures = await context.policies.check(reference, digests, request.namespace, read)
     let plan: PullPlan = []
     let resolvedAt = 0
-    const { image, reports } = await pullResolved(context, found, signal, known => {
+    const { image, reports } = await pullResolved(context, found, signatures, signal, known => {
       resolvedAt = performance.now()
       plan = known
       announce(known)
     })
-    keepSignatures(context.db, image.id, signatures)
     const summary = summarize({ startedAt, resolvedAt, reports, endedAt: performance.now() })
     const what = { image: `${reference}`, imageId: image.id, bytes: image.size, layers: plan.length }
     const reused = plan.length - reports.length
@@ -144,6 +143,7 @@ function nothingResolved(name: string, errors: readonly BerthError[]): BerthErro
 async function pullResolved(
   context: PullContext,
   { reference, repository, resolved }: Resolved,
+  signatures: readonly AcceptedSignature[],
   signal: AbortSignal,
   announce: (plan: PullPlan) => void,
 ): Promise<{ readonly image: Image; readonly reports: readonly LayerReport[] }> {
@@ -166,6 +166,7 @@ async function pullResolved(
       rawConfig,
       manifest: { digest, mediaType, bytes },
       layers: resolved.layers,
+      signatures,
       topLayer: ids.at(-1),
     })
     leases.unkeep(ids)

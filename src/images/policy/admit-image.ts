@@ -27,16 +27,16 @@ export function attachedIn(repository: Repository, signal: AbortSignal): Signatu
   }
 }
 
-/** Keeps what an image passed with, so that a container can be made of it while the registry is away. */
-export function keepSignatures(db: Database, id: Digest, accepted: readonly AcceptedSignature[]): void {
+/** Of the signatures that an image passed with, those that are not kept yet. */
+export function freshSignatures(
+  db: Database,
+  id: Digest,
+  accepted: readonly AcceptedSignature[],
+): readonly AcceptedSignature[] {
   const known = db.read.images.signatures(id)
-  const fresh = accepted.filter(
+  return accepted.filter(
     each => !known.some(row => row.manifest === each.manifest && row.signature === each.signature),
   )
-  if (fresh.length === 0) return
-  db.transact('image signatures', tx => {
-    for (const signature of fresh) tx.images.insertSignature(id, signature)
-  })
 }
 
 /**
@@ -89,11 +89,17 @@ async function admitAnew(
   const read: SignatureReader = manifest =>
     attachedIn(registry.repository(reference, undefined), signal)(manifest)
   const accepted = await policies.check(reference, digestsOf(db, image, reference), namespace, read)
-  keepSignatures(db, image.id, accepted)
+  const fresh = freshSignatures(db, image.id, accepted)
+  if (fresh.length === 0) return
+  // So that the next container can be made of it while the registry is away.
+  db.transact('image signatures', tx => {
+    for (const signature of fresh) tx.images.insertSignature(image.id, signature)
+  })
 }
 
 function referencesOf(registry: Registry, image: Image, name: string): readonly Reference[] {
-  const isId = name === '' || image.id === name || image.id.startsWith(`sha256:${name}`)
+  // As `ImageService.find` takes an id: `sha256:` and its beginning would be a name of Docker Hub, too.
+  const isId = image.id.startsWith(name.startsWith('sha256:') ? name : `sha256:${name}`)
   const names = isId ? [...image.repoTags, ...image.repoDigests] : [name]
   const found = names.flatMap(each => registry.candidates(each))
   const here = new Set([...image.repoTags, ...image.repoDigests])

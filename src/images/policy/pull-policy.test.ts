@@ -9,9 +9,12 @@ import { imageOf, indexOf } from '../../../test/support/images.ts'
 import { layerOf } from '../../../test/support/layers.ts'
 import { TestRegistry } from '../../../test/support/registry.ts'
 import { mirrors, saying } from '../../../test/support/registry-client.ts'
+import { type Effect, setEffectHook } from '../../base/effects.ts'
 import { Policies } from './policies.ts'
 
 const key = makeKey()
+
+const ACCEPT = { type: 'insecureAcceptAnything' }
 
 /** An image service whose policy wants a signature by `key` for what the test's registry has. */
 async function start(t: TestContext, identity: object = { type: 'matchRepoDigestOrExact' }, conf = '') {
@@ -169,8 +172,33 @@ test('a container is let onto an image by what was accepted at its pull, or by t
   writeFileSync(join(namespaces, 'closed.json'), '{"default":[{"type":"reject"}]}')
   await assert.rejects(admit(v1, 'closed'), saying('unknown', /closed\.json: default\[0\] \(reject\)/))
   assert.equal(host.server.requests.length, 0)
+  // `sha256:` and the beginning of an id means that id here, and is no name of Docker Hub.
+  const hub = { default: [{ type: 'reject' }], transports: { docker: { 'docker.io': [ACCEPT] } } }
+  writeFileSync(join(namespaces, 'hub.json'), JSON.stringify(hub))
+  assert.equal(host.images.find(image.id.slice(0, 20))?.id, image.id)
+  await assert.rejects(
+    admit(image.id.slice(0, 20), 'hub'),
+    saying('unknown', /hub\.json: default\[0\] \(reject\)/),
+  )
   writeFileSync(join(namespaces, 'open.json'), '{"default":[{"type":"insecureAcceptAnything"}]}')
   await admit('nobody.test/knows:this', 'open')
   await host.images.remove(image.id)
   assert.deepEqual(host.db.read.images.signatures(image.id as never), [])
+})
+
+test('an image and the signatures that it passed with appear in one transaction', async t => {
+  const { host, image, sign } = await start(t)
+  t.after(() => setEffectHook(undefined))
+  sign(image.digest, host.name('app:v1'))
+  const written: string[] = []
+  const note = ({ layer, subject }: Effect) => {
+    if (layer === 'state') written.push(subject)
+  }
+  setEffectHook({ sync: note, async: async () => undefined })
+  await host.pull('app:v1')
+  assert.deepEqual(written, ['layers extracting', 'layers committed', 'image'])
+  assert.equal(host.db.read.images.signatures(image.id as never).length, 1)
+  written.length = 0
+  await host.pull('app:v1')
+  assert.deepEqual(written, [])
 })
