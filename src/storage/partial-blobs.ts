@@ -108,6 +108,8 @@ export class PartialFile {
   #file: FileHandle | undefined
   #lookAt = 0
   #isGivenUp = false
+  /** A reader that is broken off leaves it behind. */
+  #writing: Promise<void> | undefined
 
   constructor(options: PartialBlobsOptions, digest: Digest, name: string | undefined, onClose: () => void) {
     this.#options = options
@@ -130,11 +132,12 @@ export class PartialFile {
     if (this.#isGivenUp || offset + chunk.length <= this.end) return undefined
     const isWanted = this.#path === undefined ? waitedMs >= this.#options.afterMs : offset <= this.end
     if (!isWanted) return undefined
-    return this.#append(offset, chunk).catch(error => {
+    this.#writing = this.#append(offset, chunk).catch(error => {
       const fields = { blob: this.#digest, error: messageOf(error) }
       this.#options.log.warn(fields, 'a download is not kept for the case that it is broken off')
       return this.#giveUp()
     })
+    return this.#writing
   }
 
   async #append(offset: number, chunk: Buffer): Promise<void> {
@@ -157,6 +160,7 @@ export class PartialFile {
   /** The blob is not whole: the next download goes on from here. */
   async keep(): Promise<void> {
     this.#isGivenUp = true
+    await this.#writing
     await this.#file?.close().catch(() => undefined) // what could not be written is not part of it then
     this.#file = undefined
     this.#onClose()
@@ -164,6 +168,8 @@ export class PartialFile {
 
   /** The blob is whole, or what is kept of it is worth nothing. */
   async drop(): Promise<void> {
+    this.#isGivenUp = true
+    await this.#writing
     await this.#giveUp()
     this.#onClose()
   }
