@@ -182,12 +182,7 @@ async function* checked(
   { digest, files }: ExportedLayer,
   signal: AbortSignal,
 ): AsyncGenerator<Buffer> {
-  const hash = createHash('sha256')
-  for await (const chunk of reader.recreate(files, signal)) {
-    hash.update(chunk)
-    yield chunk
-  }
-  const found = digestFromHex(hash.digest('hex'))
+  const { digest: found } = yield* reader.recreate(files, signal)
   if (found !== digest) {
     throw new BerthError('precondition', `the layer ${digest} is damaged: its archive has digest ${found}`)
   }

@@ -24,6 +24,8 @@ export type ArchivedImage = {
 
 /** Documents are read whole: manifests may have 4 MiB, configurations some KiB. */
 const MAX_DOCUMENT = 4 * 1024 * 1024
+/** Of one archive, in memory at once: a thousand images of real ones have some tens of MiB. */
+const MAX_DOCUMENTS = 128 * 1024 * 1024
 
 const OCI_INDEX = 'application/vnd.oci.image.index.v1+json'
 const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json'
@@ -42,6 +44,8 @@ type Plain = Extract<SpooledFile, { readonly file: string }>
 export class ArchiveFiles {
   readonly #byName = new Map<string, SpooledFile>()
   readonly #byDigest = new Map<string, Plain>()
+  readonly #documents = new Map<string, Buffer>()
+  #documentBytes = 0
 
   constructor(files: readonly SpooledFile[]) {
     for (const file of files) {
@@ -70,8 +74,15 @@ export class ArchiveFiles {
 
   /** @throws BerthError invalid */
   read({ file, name, size }: Plain): Buffer {
+    const known = this.#documents.get(file)
+    if (known !== undefined) return known
     if (size > MAX_DOCUMENT) throw unusable(`${name} has ${size} bytes; at most ${MAX_DOCUMENT} are read`)
-    return readFileSync(file)
+    this.#documentBytes += size
+    if (this.#documentBytes > MAX_DOCUMENTS)
+      throw unusable(`its manifests and configurations have more than ${MAX_DOCUMENTS} bytes`)
+    const bytes = readFileSync(file)
+    this.#documents.set(file, bytes)
+    return bytes
   }
 }
 

@@ -67,8 +67,8 @@ export class ArchiveProcess implements AsyncDisposable {
     return (await this.#run({ kind: 'measure', layer }, 'recreated', signal)).layer
   }
 
-  /** The layer's uncompressed archive. */
-  async *recreate(layer: LayerFiles, signal: AbortSignal): AsyncGenerator<Buffer> {
+  /** The layer's uncompressed archive, and at its end what it turned out to be. */
+  async *recreate(layer: LayerFiles, signal: AbortSignal): AsyncGenerator<Buffer, RecreatedLayer> {
     const done = this.#run({ kind: 'recreate', layer }, 'recreated', signal)
     done.catch(() => undefined)
     try {
@@ -77,7 +77,7 @@ export class ArchiveProcess implements AsyncDisposable {
       await done // says why
       throw error
     }
-    await done
+    return (await done).layer
   }
 
   /** Lays the files of an archive into `directory`, which it makes. */
