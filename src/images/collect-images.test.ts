@@ -63,15 +63,32 @@ test('over the threshold unused images go, the least recently used first, until 
   )
 
   usage.bytesFree = 15_000
-  host.images.makeRoom()
+  await host.images.makeRoom()
   assert.equal(names(host).length, 3, 'below the threshold nothing goes')
   usage.bytesFree = 10_000 - 1
-  host.images.makeRoom()
+  await host.images.makeRoom()
   const left = () => names(host).map(name => /(\w+):latest/.exec(name)?.[1])
   assert.deepEqual(left(), sizes[1]! >= 10_001 ? ['old', 'young'] : ['young'])
   usage.bytesFree = 0
-  host.images.makeRoom()
+  await host.images.makeRoom()
   assert.deepEqual(left(), ['young'], 'what was used a moment ago stays')
+})
+
+test('what was deleted a moment ago and still takes room costs no further image', async t => {
+  const snapshots = new FakeSnapshots()
+  t.after(() => snapshots.remove())
+  const usage = { bytesTotal: 100_000, bytesFree: 1, inodesTotal: 1, inodesFree: 1 }
+  const rules = { intervalMs: 0, highThreshold: 90, lowThreshold: 80, minimumAgeMs: 0 }
+  const host = await ImageHost.start(t, snapshots, { gc: rules, diskUsage: () => usage })
+  await pull(host, ['one', await image('one')])
+  const deleted = Promise.withResolvers<void>()
+  snapshots.onEmptied = () => deleted.promise
+  const first = host.images.makeRoom()
+  assert.equal(host.images.makeRoom(), first, 'one at a time')
+  usage.bytesFree = 15_000
+  deleted.resolve()
+  await first
+  assert.equal(names(host).length, 1)
 })
 
 test('what keeps an object is told, with what it takes alone', async t => {

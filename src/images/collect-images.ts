@@ -41,29 +41,34 @@ export function collectImages(context: ImageContext, prune: boolean, dryRun: boo
   return { images, ...collectLayers(context, context.leases) }
 }
 
-/** Makes room when the file system is fuller than the rules allow. */
-export function makeRoom(
+/**
+ * Makes room when the file system is fuller than the rules allow, once what was deleted before is off the disk: else it
+ * would count twice.
+ */
+export async function makeRoom(
   context: ImageContext,
   rules: ImageGcRules,
   usage: (path: string) => FileSystemUsage = fsUsage,
-): void {
+): Promise<void> {
   if (rules.highThreshold === 0) return
+  await context.snapshots.emptied()
+  if (context.closing.aborted) return
   const { bytesTotal, bytesFree } = usage(context.snapshots.layerPath('.'))
   const used = bytesTotal - bytesFree
   if (used < (bytesTotal * rules.highThreshold) / 100) return
-  let excess = used - (bytesTotal * rules.lowThreshold) / 100
+  const wanted = used - (bytesTotal * rules.lowThreshold) / 100
   const doomed: Image[] = []
+  let freed = sizeWithout(context, doomed)
   for (const image of unusedImages(context, rules.minimumAgeMs)) {
-    if (excess <= 0) break
-    const before = sizeWithout(context, doomed)
+    if (freed >= wanted) break
     doomed.push(image)
-    excess -= sizeWithout(context, doomed) - before
+    freed = sizeWithout(context, doomed)
   }
   deleteImages(context, doomed, 'the file system is too full: an unused image is deleted')
   collectLayers(context, context.leases)
-  if (excess > 0) {
+  if (freed < wanted) {
     context.log.warn(
-      { missingBytes: Math.round(excess), deleted: doomed.length },
+      { missingBytes: Math.round(wanted - freed), deleted: doomed.length },
       'the file system is too full, and no more images can be deleted',
     )
   }

@@ -89,6 +89,7 @@ export class ImageService {
   #collectTimer: NodeJS.Timeout | undefined
   #preloading: Promise<void> | undefined
   #gcTimer: NodeJS.Timeout | undefined
+  #makingRoom: Promise<void> | undefined
   readonly #context: ImageContext
   /** What operators ask for. */
   readonly admin: ImageAdmin
@@ -299,8 +300,11 @@ export class ImageService {
   }
 
   /** Deletes images if the configuration asks for that, and the file system is too full. */
-  makeRoom(): void {
-    makeRoom(this.#context, this.#options.gc, this.#options.diskUsage)
+  makeRoom(): Promise<void> {
+    this.#makingRoom ??= makeRoom(this.#context, this.#options.gc, this.#options.diskUsage).finally(() => {
+      this.#makingRoom = undefined
+    })
+    return this.#makingRoom
   }
 
   /** Imports what is in `preloadDir`, in the background, once the daemon serves. */
@@ -389,12 +393,14 @@ export class ImageService {
   }
 
   #collectKept(): void {
+    const failed = (error: unknown) =>
+      this.#options.log.warn({ error: messageOf(error) }, 'unused layers could not be deleted')
     try {
       collectLayers(this.#options, this.#leases)
-      this.makeRoom()
       this.#options.db.keepReserve()
+      this.makeRoom().catch(failed)
     } catch (error) {
-      this.#options.log.warn({ error: messageOf(error) }, 'unused layers could not be deleted')
+      failed(error)
     }
   }
 }

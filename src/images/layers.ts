@@ -24,5 +24,6 @@ export type LayerSnapshots = Pick<
   | 'recordPath'
   | 'listLayerDirs'
   | 'discard'
+  | 'emptied'
   | 'sweep'
 >

@@ -118,6 +118,10 @@ class OverlaySnapshots implements Snapshots {
     if (record !== undefined) this.#trash.discard(record)
   }
 
+  emptied(): Promise<void> {
+    return this.#trash.emptied()
+  }
+
   #recordOf(path: string): string | undefined {
     if (dirname(path) === this.#layers) return this.recordPath(basename(path))
     return dirname(path) === this.#staging ? recordOf(path) : undefined

@@ -81,6 +81,8 @@ export interface Snapshots {
   listLayerDirs(): string[]
   /** Moves to the trash and deletes in the background, a layer's record too; gone by name at once. */
   discard(path: string): void
+  /** Until nothing of what was discarded takes room any more, as far as it can be deleted. Never throws. */
+  emptied(): Promise<void>
   /** Mounts a container's writable root over the layers (topmost first); returns its path. Idempotent. */
   mountRootfs(id: string, layers: readonly string[], ids?: MappedIds): string
   /** Unmounts the root file system and the image views of a container. */

@@ -53,6 +53,11 @@ export class Trash {
     this.#empty()
   }
 
+  /** Until there is nothing left that can be deleted. */
+  async emptied(): Promise<void> {
+    await this.#emptying
+  }
+
   /** What is not deleted by now waits for the next sweep. */
   async close(): Promise<void> {
     this.#closing.abort()

@@ -100,6 +100,13 @@ export class FakeSnapshots implements LayerSnapshots {
     rmSync(path, { recursive: true, force: true })
   }
 
+  /** What is awaited before the disk is looked at. */
+  onEmptied: () => Promise<void> = () => Promise.resolve()
+
+  emptied(): Promise<void> {
+    return this.onEmptied()
+  }
+
   async sweep(): Promise<void> {
     for (const name of this.listStaging()) this.discard(this.stagingPath(name))
   }
