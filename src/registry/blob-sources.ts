@@ -1,3 +1,4 @@
+import { collectChunks } from '../base/collect-chunks.ts'
 import type { Descriptor } from './manifest.ts'
 import { Failure, foreignText, publicUrl } from './transport/failure.ts'
 import type { HttpResponse } from './transport/http.ts'
@@ -110,6 +111,7 @@ export class BlobSources {
       }
       stretch.at += chunk.length
       this.#options.onReceived(chunk.length)
+      collectChunks(received.length)
       if (chunk.length > 0) yield chunk
     }
     if (stretch.at < stretch.end) {

@@ -1,5 +1,5 @@
+import { collectChunks } from '../base/collect-chunks.ts'
 import type { BerthError } from '../base/errors.ts'
-import { collectChunks } from './collect-chunks.ts'
 
 /** Bytes of data (not of framing) that went over a connection. */
 export class Traffic {

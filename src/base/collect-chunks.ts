@@ -4,7 +4,7 @@ const COLLECT_AFTER = 4 * 2 ** 20
 let passed = 0
 
 /**
- * Call it for the bytes that a session passes on. Their chunks are small objects with much memory outside of V8's
+ * Call it for bytes that only pass through the daemon: those of a session, or of a pull. Their chunks are small objects with much memory outside of V8's
  * heap. V8 heeds that memory only once it has grown by 64 MiB, and then collects its whole heap, over and over during
  * a transfer. The chunks are young and soon dead: collecting the young generation alone, and early, frees them for a
  * fraction of the time and keeps the daemon's size as it is. Without node's `--expose-gc`, V8 does as it likes.
