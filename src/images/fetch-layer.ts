@@ -97,7 +97,7 @@ export class LayerFetch {
     try {
       return await this.#attempt(repository, signal)
     } catch (error) {
-      const isOurs = this.#stream?.errored === null && !signal.aborted
+      const isOurs = this.#stream?.hasFailed === false && !signal.aborted
       // The network failed, or nobody waits any more: what came is good.
       if (!isOurs) throw error
       await this.#partial?.drop()

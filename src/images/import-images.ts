@@ -179,7 +179,7 @@ function repositoryOf(files: ArchiveFiles): Pick<Repository, 'openBlob'> {
     openBlob: (descriptor, _signal, options) => {
       const { file } = files.blob(descriptor)
       const stream = Readable.from(readFile(file, options?.onBytes), { objectMode: false })
-      return Object.assign(stream, { traffic: NO_TRAFFIC })
+      return Object.assign(stream, { traffic: NO_TRAFFIC, hasFailed: false })
     },
   }
 }

@@ -119,8 +119,12 @@ test('progress is told, and a stream that is dropped or cancelled stops the requ
   const dropped = repository.openBlob(layers[0]!, signal)
   for await (const chunk of dropped) {
     assert.equal(chunk.length, 1000)
+    dropped.read(0) // waits for more while it is dropped
     break
   }
+  await until('what it waited for was broken off', () => dropped.closed)
+  await new Promise(resolve => setImmediate(resolve))
+  assert.equal(dropped.hasFailed, false)
   const abort = new AbortController()
   const cancelled = repository.openBlob(layers[0]!, abort.signal)
   await assert.rejects(

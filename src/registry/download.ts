@@ -341,11 +341,12 @@ class Part {
 /** What the generator yields. It begins when the stream is first read; dropping the stream aborts what it waits for. */
 class DownloadStream extends Readable implements BlobStream {
   readonly traffic: BlobTraffic
+  hasFailed = false
   readonly #caller: AbortSignal
   readonly #abort = new AbortController()
   readonly #chunks: AsyncGenerator<Buffer>
   readonly #onAbort = () => {
-    this.destroy(aborted(this.#caller))
+    this.#fail(aborted(this.#caller))
   }
 
   constructor(
@@ -367,8 +368,16 @@ class DownloadStream extends Readable implements BlobStream {
       ({ done, value }) => {
         if (!this.destroyed) this.push(done === true ? null : value)
       },
-      error => this.destroy(aborted(this.#caller) ?? error),
+      error => {
+        // Dropping the stream makes what it waits for fail.
+        if (!this.destroyed) this.#fail(aborted(this.#caller) ?? error)
+      },
     )
+  }
+
+  #fail(error: Error | undefined): void {
+    this.hasFailed = true
+    this.destroy(error)
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {

@@ -44,7 +44,11 @@ export type BlobTraffic = {
   readonly endpoint: string
 }
 
-export type BlobStream = Readable & { readonly traffic: BlobTraffic }
+export type BlobStream = Readable & {
+  readonly traffic: BlobTraffic
+  /** The download failed, or its caller left: not merely that a reader who had enough dropped the stream. */
+  readonly hasFailed: boolean
+}
 
 export type BlobOptions = {
   /** Told how many bytes have been handed on so far. */
