@@ -52,8 +52,8 @@ import { PodNetworkReader } from './pods/pod-network-usage.ts'
 import { PodService } from './pods/pod-service.ts'
 import { PodStatsReader } from './pods/pod-stats.ts'
 import { recoverPods, sweepPods } from './pods/recover-pods.ts'
-import { knownWeakness } from './runtime/advisories.ts'
 import { watchExits } from './runtime/exits.ts'
+import type { Handlers } from './runtime/handlers.ts'
 import { Catalog } from './state/catalog.ts'
 import { Database } from './state/database.ts'
 import { createSnapshots } from './storage/overlay.ts'
@@ -65,7 +65,7 @@ export type Daemon = {
   readonly closed: Promise<void>
   /** Finishes what is under way, then lets go of everything but the containers, which go on. */
   stop(): Promise<void>
-  /** A SIGHUP's answer: takes over what can be taken over, and says what cannot. */
+  /** A SIGHUP's answer: takes over what can be taken over, says what cannot, and looks at the runtimes again. */
   reload(next: Loaded | { readonly problem: string }): void
 }
 
@@ -74,6 +74,9 @@ const STOP_GRACE_MS = 15_000
 
 /** Lost hints about ended containers are made good for at this interval. */
 const EXIT_SCAN_MS = 10_000
+
+/** While a runtime handler has a problem, this is how soon it is known to be over without anybody asking. */
+const HANDLER_RETRY_MS = 10_000
 
 /** Undone in reverse when the daemon stops, or when a later part does not start. */
 class Parts {
@@ -158,13 +161,9 @@ async function compose(
     slowMs: config.observe.slowStep,
   })
   const cgroups = openCgroupsFor(config)
-  const handlers = await openHandlers(config, paths, cgroups)
-  const weaknesses = handlers
-    .list()
-    .flatMap(({ name, runtime }) => (name === '' ? [] : (knownWeakness(runtime.version) ?? [])))
+  const handlers = await openHandlers(config, paths, cgroups, log)
   const apparmor = await prepareApparmor(config)
-  const warnings = [...weaknesses, ...apparmor.warnings]
-  for (const warning of warnings) log.warn({}, warning)
+  for (const warning of apparmor.warnings) log.warn({}, warning)
 
   makePrivateMountPoint(paths.pods)
   parts.add(paths.pods, async pods => {
@@ -261,7 +260,7 @@ async function compose(
     timeline,
     sessions: () => streaming.counts(),
     startedAt,
-    warnings: [...configWarnings, ...warnings],
+    warnings: [...configWarnings, ...apparmor.warnings],
   }
   const server = parts.add(
     new CriServer({
@@ -293,6 +292,8 @@ async function compose(
   )
   const scan = setInterval(() => exits.scan(), EXIT_SCAN_MS)
   parts.add(scan, clearInterval)
+  const retry = setInterval(() => void handlers.retry(), HANDLER_RETRY_MS)
+  parts.add(retry, clearInterval)
   server.open()
   images.preload()
   parts.add(announce(config), stopAnnouncing => stopAnnouncing())
@@ -301,7 +302,7 @@ async function compose(
     { version: VERSION, pid: process.pid, socket: config.api.listen, gzip: gzipProgram || 'built in' },
     'berth is serving',
   )
-  return daemonOf(config, log, timeline, parts)
+  return daemonOf(config, log, timeline, handlers, parts)
 }
 
 function streamingOptionsOf({ api }: Config) {
@@ -331,7 +332,13 @@ function streamBackend(containers: ContainerService, pods: PodService): StreamBa
   }
 }
 
-function daemonOf(config: Config, log: RootLog, timeline: Timeline, parts: Parts): Daemon {
+function daemonOf(
+  config: Config,
+  log: RootLog,
+  timeline: Timeline,
+  handlers: Handlers,
+  parts: Parts,
+): Daemon {
   const { promise: closed, resolve } = Promise.withResolvers<void>()
   let running = config
   return {
@@ -342,6 +349,7 @@ function daemonOf(config: Config, log: RootLog, timeline: Timeline, parts: Parts
       resolve()
     },
     reload: next => {
+      void handlers.probe()
       if ('problem' in next) {
         log.error({ problem: next.problem }, 'the configuration was not reloaded')
         return

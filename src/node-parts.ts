@@ -1,10 +1,11 @@
 import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { messageOf } from './base/errors.ts'
 import { VERSION } from './base/version.ts'
 import type { Config } from './config/config.ts'
 import { installedPath } from './config/installation.ts'
 import { NodePaths } from './config/paths.ts'
+import { findProgram } from './config/programs.ts'
 import type { HandlerOptions } from './containers/context.ts'
 import { parseSeccompProfile } from './containers/spec/seccomp-profile.ts'
 import type { HostFacts, SpecDefaults } from './containers/spec/spec.ts'
@@ -69,13 +70,22 @@ export function openCgroupsFor(config: Config): Cgroups {
   return config.runtime.cgroupManager === 'systemd' ? SystemdCgroups.open(cgroups) : cgroups
 }
 
-export async function openHandlers(config: Config, paths: NodePaths, cgroups: Cgroups): Promise<Handlers> {
+export async function openHandlers(
+  config: Config,
+  paths: NodePaths,
+  cgroups: Cgroups,
+  log: Log,
+): Promise<Handlers> {
   const runtimes = await Promise.all(
     Object.values(config.runtime.runtimes).map(handler => {
       ensureDir(handler.root, 0o700)
       return createRuntime({
         handler: handler.name,
         runtimePath: handler.path,
+        // Packages put it where they like: one that is installed later may be elsewhere.
+        ...(handler.isPathGiven
+          ? {}
+          : { findRuntime: () => findProgram(handler.name, { PATH: dirname(handler.path) }) }),
         runtimeRoot: handler.root,
         conmonPath: handler.monitorPath,
         exitsDir: paths.exits,
@@ -84,6 +94,7 @@ export async function openHandlers(config: Config, paths: NodePaths, cgroups: Cg
         systemdCgroup: config.runtime.cgroupManager === 'systemd',
         noSyncLog: handler.noSyncLog,
         cgroups,
+        log,
       })
     }),
   )
@@ -192,9 +203,10 @@ export function openNetwork(config: Config, log: Log): Network {
   })
 }
 
-/** Tried only if a runtime could make use of it: that takes a process. */
+/** Tried only if a runtime can make use of it, or might once its problem is over: that takes a process. */
 export async function canMapMounts(handlers: Handlers, paths: NodePaths): Promise<boolean> {
-  return handlers.list().some(({ runtime }) => runtime.features.idmap) && (await mapsMountIds(paths.root))
+  const isOfUse = handlers.all().some(({ features, problem }) => features.idmap || problem !== undefined)
+  return isOfUse && (await mapsMountIds(paths.root))
 }
 
 export function hostFacts(cgroups: Cgroups): Omit<HostFacts, 'devices'> {

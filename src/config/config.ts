@@ -18,6 +18,8 @@ export type RuntimeHandler = {
   readonly name: string
   /** Absolute; whether it exists shows when it is run. */
   readonly path: string
+  /** The configuration names it; else it is looked for. */
+  readonly isPathGiven: boolean
   /** State directory of the runtime. */
   readonly root: string
   readonly allowedAnnotations: readonly string[]

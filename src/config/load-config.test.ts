@@ -220,6 +220,7 @@ test('runtimes add up over files and flags, key by key', () => {
   assert.deepEqual(config.runtime.runtimes.crun, {
     name: 'crun',
     path: '/a/crun',
+    isPathGiven: true,
     root: '/run/x/runtimes/crun',
     allowedAnnotations: [],
     monitorPath: '/c/conmon',
@@ -233,7 +234,8 @@ test('runtimes add up over files and flags, key by key', () => {
 test('a state directory that other programs share is not used', () => {
   write('shared-root', '[crio.runtime.runtimes.runc]\nruntime_root = "/run/runc"\n')
   const { config, warnings } = load()
-  assert.equal(config.runtime.runtimes.runc?.root, '/run/berth/runtimes/runc')
+  const { runc } = config.runtime.runtimes
+  assert.deepEqual([runc?.root, runc?.isPathGiven], ['/run/berth/runtimes/runc', false])
   assert.match(warnings.join(), /:2: runtime_root "\/run\/runc" is not used/)
 })
 

@@ -39,6 +39,7 @@ export function resolveHandlers(
     resolved[name] = {
       name,
       path: values.runtimePath || findProgram(name, input.env),
+      isPathGiven: values.runtimePath !== '',
       root: values.runtimeRoot || join(runroot, 'runtimes', name),
       allowedAnnotations: values.allowedAnnotations,
       monitorPath: values.monitorPath || runtime.conmon,

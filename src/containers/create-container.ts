@@ -142,7 +142,7 @@ async function make(
 ): Promise<Container> {
   const { timeline, snapshots, cgroups, catalog, heavy } = context
   const at = stepOf(container, 'CreateContainer')
-  const runtime = context.handlers.get(pod.runtimeHandler)
+  const runtime = await context.handlers.available(pod.runtimeHandler)
   await timeline.step(at, 'mount-root', () =>
     snapshots.mountRootfs(container.id, context.images.layersOf(images.root), mappedIds(context, pod.id)),
   )

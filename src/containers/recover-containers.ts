@@ -111,12 +111,13 @@ async function adopt(context: ContainerContext, exits: Exits, container: Contain
 export async function sweepContainers(context: ContainerContext): Promise<void> {
   const { paths, catalog, handlers, snapshots, log } = context
   const known = (id: string) => catalog.container(id) !== undefined || catalog.pod(id) !== undefined
-  for (const { name, runtime } of handlers.list()) {
-    if (name === '') continue // the default one stands in the list under its own name too
+  for (const runtime of handlers.all()) {
+    // What one without its programs knows is the only trace of what may still run: a later start finds it.
+    if (runtime.problem !== undefined) continue
     const ids = new Set([...(await runtime.list()), ...namesIn(paths.bundles)])
     for (const id of ids) {
       if (known(id)) continue
-      log.warn({ containerId: id, handler: name }, 'removing a container that has no record')
+      log.warn({ containerId: id, handler: runtime.handler }, 'removing a container that has no record')
       await runtime.remove(id, pathsOf(context, id))
     }
   }

@@ -40,7 +40,7 @@ export type NodeStatus = {
     readonly reason: string
     readonly message: string
   }>
-  /** `runtime` as in `runc 1.1.5`. */
+  /** `runtime` as in `runc 1.1.5`, '' for a handler that is not available. */
   readonly handlers: ReadonlyArray<{ readonly name: string; readonly runtime: string }>
   readonly warnings: readonly string[]
   /** Resident bytes of the daemon. */

@@ -24,7 +24,7 @@ export type NodeOptions = {
   readonly sessions: () => Readonly<Record<string, number>>
   /** ns */
   readonly startedAt: bigint
-  /** What an operator should know that is no error: old runtimes, ignored keys. */
+  /** What an operator should know that is no error, such as ignored keys; handlers add their own. */
   readonly warnings: readonly string[]
 }
 
@@ -34,8 +34,7 @@ export function nodeView({ config, network, handlers, mappedMounts }: NodeOption
     version: VERSION,
     cgroupDriver: config.runtime.cgroupManager,
     features: { supplementalGroupsPolicy: true, userNamespacesHostNetwork: mappedMounts },
-    // A daemon that serves has its database, its runtime and its monitor: it would not have started without.
-    runtimeReady: () => ({ ready: true, reason: '', message: '' }),
+    runtimeReady: () => runtimeReady(handlers),
     network: () => network.status(),
     handlers: () =>
       handlers.list().map(({ name, runtime: { features } }) => ({
@@ -52,10 +51,21 @@ export function nodeView({ config, network, handlers, mappedMounts }: NodeOption
       listen: config.api.listen,
       cgroupManager: config.runtime.cgroupManager,
       cni: { confDir: config.network.networkDir, pluginDirs: config.network.pluginDirs },
+      handlers: handlers.all().map(({ handler, version, problem }) => ({
+        name: handler,
+        version,
+        problem: problem ?? '',
+      })),
     }),
     // CNI plugins have their ranges in their configuration.
     setPodCidr: () => undefined,
   }
+}
+
+/** The rest of what a daemon needs is there if it serves; a pod of the default handler also needs that. */
+function runtimeReady({ default: runtime }: Handlers): ReturnType<NodeView['runtimeReady']> {
+  if (runtime.problem === undefined) return { ready: true, reason: '', message: '' }
+  return { ready: false, reason: 'RuntimeHandlerUnavailable', message: runtime.problem }
 }
 
 /** What `berth status` and `berth timeline` show. */
@@ -66,6 +76,7 @@ export function adminBackend(options: NodeOptions): AdminBackend {
 function nodeStatus(options: NodeOptions): NodeStatus {
   const { config, catalog, images, handlers, warnings, startedAt } = options
   const network = options.network.status()
+  const runtime = runtimeReady(handlers)
   const all = images.list('')
   return {
     version: VERSION,
@@ -79,14 +90,11 @@ function nodeStatus(options: NodeOptions): NodeStatus {
     images: all.length,
     imageBytes: images.fsUsage().usedBytes,
     conditions: [
-      { type: 'RuntimeReady', status: true, reason: '', message: '' },
+      { type: 'RuntimeReady', status: runtime.ready, reason: runtime.reason, message: runtime.message },
       { type: 'NetworkReady', status: network.ready, reason: network.reason, message: network.message },
     ],
-    handlers: handlers
-      .list()
-      .filter(({ name }) => name !== '')
-      .map(({ name, runtime }) => ({ name, runtime: runtime.version })),
-    warnings,
+    handlers: handlers.all().map(({ handler, version }) => ({ name: handler, runtime: version })),
+    warnings: [...warnings, ...handlers.warnings()],
     memory: process.memoryUsage.rss(),
     gzipProgram: config.image.gzipProgram,
   }

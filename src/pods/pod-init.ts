@@ -18,7 +18,7 @@ export async function startPodInit(context: PodContext, pod: Pod): Promise<Proce
   ensureDir(paths.initRoot, 0o755)
   for (const name of ['proc', 'dev', 'sys']) ensureDir(join(paths.initRoot, name), 0o755)
   closeSync(openSync(join(paths.initRoot, INIT), 'a', 0o755))
-  const runtime = context.handlers.get(pod.runtimeHandler)
+  const runtime = await context.handlers.available(pod.runtimeHandler)
   const files = { bundle: context.paths.bundle(pod.id), persist: context.paths.persist(pod.id) }
   const monitor = monitorCgroup(context, pod, pod.id)
   if (monitor !== undefined) await context.cgroups.create(monitor)

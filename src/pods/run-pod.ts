@@ -30,7 +30,7 @@ export async function runPod(
   config: PodConfig,
   runtimeHandler: string,
 ): Promise<string> {
-  requireUserNamespaces(context, config, context.handlers.get(runtimeHandler))
+  requireUserNamespaces(context, config, await context.handlers.available(runtimeHandler))
   const pod = intentOf(context, config, runtimeHandler)
   return await context.locks.run(pod.id, async () => {
     context.catalog.insertPod(pod)

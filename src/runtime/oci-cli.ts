@@ -1,6 +1,7 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { errnoOf, internal, messageOf } from '../base/errors.ts'
+import { errnoOf, internal, messageOf, precondition } from '../base/errors.ts'
+import { removeTree } from '../os/files.ts'
 import { type RunResult, run } from '../os/spawn.ts'
 import type { RuntimeFeatures, RuntimeState, RuntimeStatus } from './runtime.ts'
 import { readableError } from './text.ts'
@@ -8,9 +9,14 @@ import { readableError } from './text.ts'
 /** A command may run hooks of the node; beyond this it hangs (kubelet itself waits two minutes). */
 const COMMAND_MS = 120_000
 
+/** For a program that says who it is: a broken one must not keep the daemon from starting. */
+const PROBE_MS = 10_000
+
 export type OciCliOptions = {
   /** Absolute. */
   readonly runtimePath: string
+  /** Where it is by now, whenever it is asked who it is; without this, it stays where it was. */
+  readonly findRuntime?: () => string
   /** Its `--root`, on tmpfs and of this daemon alone. */
   readonly runtimeRoot: string
   /** Its whole environment. */
@@ -21,11 +27,13 @@ export type OciCliOptions = {
 /** The command line that runc-compatible OCI runtimes share. Failure is an exit code; the words differ. */
 export class OciCli {
   readonly #options: OciCliOptions
+  #path: string
   /** File name of the program, for messages. */
   readonly name: string
 
   constructor(options: OciCliOptions) {
     this.#options = options
+    this.#path = options.runtimePath
     this.name = options.runtimePath.slice(options.runtimePath.lastIndexOf('/') + 1)
   }
 
@@ -36,18 +44,18 @@ export class OciCli {
   }
 
   get path(): string {
-    return this.#options.runtimePath
+    return this.#path
   }
 
   get env(): Readonly<Record<string, string>> {
     return this.#options.env
   }
 
-  call(args: readonly string[], stdin?: string): Promise<RunResult> {
+  call(args: readonly string[], stdin?: string, timeoutMs = COMMAND_MS): Promise<RunResult> {
     return run(this.path, {
       args: [...this.globalArgs, ...args],
       env: this.env,
-      timeoutMs: COMMAND_MS,
+      timeoutMs,
       label: `${this.name} ${args[0]}`,
       ...(stdin === undefined ? {} : { stdin }),
     })
@@ -105,17 +113,36 @@ export class OciCli {
     }
   }
 
-  /** `runc 1.1.5` */
+  /** Removes what the runtime knows of a container, for one that cannot do it itself any more. */
+  async forget(id: string): Promise<void> {
+    await removeTree(join(this.#options.runtimeRoot, id))
+  }
+
+  /**
+   * `runc 1.1.5`
+   * @throws BerthError precondition if that program is missing, or is none
+   */
   async version(): Promise<string> {
-    const result = await this.call(['--version'])
+    this.#path = this.#options.findRuntime?.() ?? this.#path
+    const result = await this.call(['--version'], undefined, PROBE_MS)
     const match = /^(\S+) version (\S+)/.exec(result.stdout.toString())
-    if (result.code !== 0 || match === null) throw this.failed('--version', result)
-    return `${match[1]} ${match[2]}`
+    if (result.code === 0 && match !== null) return `${match[1]} ${match[2]}`
+    const said = readableError((result.code === 0 ? result.stdout : result.stderr).toString()).slice(0, 200)
+    throw precondition(
+      `${this.path} --version: expected an OCI runtime's, got: ${said} (exit code ${result.code})`,
+    )
+  }
+
+  async works(): Promise<boolean> {
+    return this.version().then(
+      () => true,
+      () => false,
+    )
   }
 
   /** What `features` says; a runtime without that command has none but seccomp, which `create` would refuse. */
   async features(): Promise<RuntimeFeatures> {
-    const result = await this.call(['features'])
+    const result = await this.call(['features'], undefined, PROBE_MS)
     if (result.code !== 0) return { recursiveReadOnly: false, idmap: false, seccomp: true }
     const { mountOptions, linux } = this.#json(result.stdout.toString()) as {
       mountOptions?: string[]

@@ -1,11 +1,13 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { effectSync } from '../base/effects.ts'
-import { BerthError, errnoOf, inStep, precondition } from '../base/errors.ts'
+import { BerthError, errnoOf, messageOf, precondition } from '../base/errors.ts'
 import type { OciResources } from '../model/oci.ts'
 import type { ProcessRef } from '../model/pod.ts'
+import type { Log } from '../observe/log.ts'
 import { ensureDir, removeTree } from '../os/files.ts'
 import { reapOrphan, signalProcess } from '../os/processes.ts'
+import { knownWeakness } from './advisories.ts'
 import { Attachments } from './attach.ts'
 import type { Channels } from './channels.ts'
 import { Conmon, type ConmonOptions, hasEnded, type Processes, removeEmptyLog } from './conmon.ts'
@@ -36,50 +38,89 @@ export type RuntimeOptions = OciCliOptions &
   ConmonOptions & {
     /** Its name in the configuration. */
     readonly handler: string
+    readonly log: Pick<Log, 'info' | 'warn'>
   }
 
+/** What the two programs of a handler said of themselves. */
+type Findings = Pick<Runtime, 'version' | 'features' | 'problem'>
+
+const NO_FEATURES: RuntimeFeatures = { recursiveReadOnly: false, idmap: false, seccomp: false }
+
 /**
- * A handler for runc, or any runtime with its command line, under conmon. Asks both programs once who they are.
- * @throws BerthError precondition if one is missing or too old
+ * A handler for runc, or any runtime with its command line, under conmon. Asks both programs who they are; if one of
+ * them is missing, broken or too old, `problem` of the runtime says so.
+ * @throws BerthError invalid for paths that cannot be
  */
 export async function createRuntime(options: RuntimeOptions): Promise<Runtime> {
-  const cli = new OciCli(options)
-  const conmon = new Conmon(options, cli)
-  try {
-    const [version, features] = await Promise.all([cli.version(), cli.features(), conmon.checkVersion()])
-    return new RuncRuntime(options, cli, conmon, version, features)
-  } catch (error) {
-    throw inStep(`runtime handler ${options.handler}`, error)
-  }
+  const runtime = new RuncRuntime(options)
+  await runtime.probe()
+  return runtime
 }
 
 class RuncRuntime implements Runtime {
   readonly handler: string
-  readonly version: string
-  readonly features: RuntimeFeatures
+  readonly #log: RuntimeOptions['log']
   readonly #exitsDir: string
   readonly #cgroups: RuntimeOptions['cgroups']
   readonly #cli: OciCli
   readonly #conmon: Conmon
   readonly #execs: Execs
   readonly #attachments: Attachments
+  #found: Findings = { version: '', features: NO_FEATURES, problem: undefined }
+  #probing: Promise<void> | undefined
 
-  constructor(
-    options: RuntimeOptions,
-    cli: OciCli,
-    conmon: Conmon,
-    version: string,
-    features: RuntimeFeatures,
-  ) {
+  constructor(options: RuntimeOptions) {
     this.handler = options.handler
-    this.version = version
-    this.features = features
+    this.#log = options.log
     this.#exitsDir = options.exitsDir
     this.#cgroups = options.cgroups
-    this.#cli = cli
-    this.#conmon = conmon
-    this.#execs = new Execs(cli)
+    this.#cli = new OciCli(options)
+    this.#conmon = new Conmon(options, this.#cli)
+    this.#execs = new Execs(this.#cli)
     this.#attachments = new Attachments(options.socketsDir)
+  }
+
+  get version(): string {
+    return this.#found.version
+  }
+
+  get features(): RuntimeFeatures {
+    return this.#found.features
+  }
+
+  get problem(): string | undefined {
+    return this.#found.problem
+  }
+
+  get warning(): string | undefined {
+    return this.problem ?? knownWeakness(this.version)
+  }
+
+  probe(): Promise<void> {
+    this.#probing ??= this.#probe().finally(() => {
+      this.#probing = undefined
+    })
+    return this.#probing
+  }
+
+  async #probe(): Promise<void> {
+    const { problem, warning } = this
+    this.#found = await this.#ask()
+    if (this.warning !== undefined && this.warning !== warning) this.#log.warn({}, this.warning)
+    if (problem !== undefined && this.problem === undefined) {
+      const { handler, version } = this
+      this.#log.info({ handler, version }, 'a runtime handler is available again')
+    }
+  }
+
+  async #ask(): Promise<Findings> {
+    try {
+      const [version] = await Promise.all([this.#cli.version(), this.#conmon.checkVersion()])
+      return { version, features: await this.#cli.features(), problem: undefined }
+    } catch (error) {
+      const problem = `runtime handler ${this.handler} is not available: ${messageOf(error)}`
+      return { version: '', features: NO_FEATURES, problem }
+    }
   }
 
   async create(request: CreateRequest, signal?: AbortSignal): Promise<Processes> {
@@ -98,12 +139,14 @@ class RuncRuntime implements Runtime {
     } catch (error) {
       // What fails here, the caller's `remove` does again.
       await this.#clearFailed(request).catch(() => undefined)
-      throw error
+      // Perhaps the programs are not what they were.
+      await this.probe()
+      throw this.problem === undefined ? error : new BerthError('precondition', this.problem, error)
     }
   }
 
   async #clearFailed({ id, logPath, spec }: CreateRequest): Promise<void> {
-    await this.#cli.call(['delete', '--force', id])
+    await this.#cli.call(['delete', '--force', id]).catch(() => undefined) // it may be what is missing
     this.#conmon.removeLink(id)
     removeEmptyLog(logPath)
     // A runtime that was killed at work may not have noted the group it made. systemd's names are no paths.
@@ -144,16 +187,21 @@ class RuncRuntime implements Runtime {
   /** `delete --force` on a living container sleeps 100 ms between signal and look; a pidfd tells at once. */
   async #killInit(id: string, init: ProcessRef): Promise<void> {
     if (!signalProcess(init, SIGKILL) || (await hasEnded(init, FROZEN_MS))) return
-    await this.#cli.call(['resume', id]) // a paused one dies only when it thaws
+    await this.#cli.call(['resume', id]).catch(() => undefined) // a paused one dies only when it thaws
     if (await hasEnded(init, DEATH_MS)) return
     throw new BerthError('deadline', `container ${id}: its process (pid ${init.pid}) survived SIGKILL`)
   }
 
   async #deleteState(id: string): Promise<void> {
     if (!this.#cli.knows(id)) return
-    const result = await this.#cli.call(['delete', id])
-    if (result.code === 0 || !this.#cli.knows(id)) return
-    await this.#cli.mustCall(['delete', '--force', id])
+    try {
+      const result = await this.#cli.call(['delete', id])
+      if (result.code === 0 || !this.#cli.knows(id)) return
+      await this.#cli.mustCall(['delete', '--force', id])
+    } catch (error) {
+      if (await this.#cli.works()) throw error
+      await this.#cli.forget(id)
+    }
   }
 
   async update(id: string, resources: OciResources): Promise<void> {

@@ -87,9 +87,19 @@ export type RuntimeFeatures = {
  */
 export interface Runtime {
   readonly handler: string
+  /**
+   * A sentence that says which handler it is and why nothing new can be made with it: a program that is missing,
+   * broken or too old. What there is goes on.
+   */
+  readonly problem: string | undefined
+  /** None while there is a problem. */
   readonly features: RuntimeFeatures
-  /** `runc 1.1.5`: for status and warnings. */
+  /** `runc 1.1.5`; '' while there is a problem. */
   readonly version: string
+  /** What an operator should know: the problem, or a weakness of that version. */
+  readonly warning: string | undefined
+  /** Asks the programs anew who they are, and logs what has changed. Calls at the same time share one look. */
+  probe(): Promise<void>
   /**
    * Writes the bundle, starts the monitor, which runs `create`. On an error nothing of it is left running, but
    * the caller still calls `remove`.
@@ -100,7 +110,10 @@ export interface Runtime {
   state(id: string): Promise<RuntimeState | undefined>
   /** The runtime's own kill, for init systems that filter; most signals go straight to the process. */
   kill(id: string, signal: string, all: boolean): Promise<void>
-  /** `delete --force` and the files of the monitor. Succeeds when there is nothing. Kills what lives. */
+  /**
+   * `delete --force` and the files of the monitor. Succeeds when there is nothing. Kills what lives. Without a
+   * runtime that works, what this does not reach is in the container's cgroup, which the caller removes.
+   */
   remove(id: string, paths: ContainerPaths): Promise<void>
   update(id: string, resources: OciResources): Promise<void>
   resume(id: string): Promise<void>

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { chmodSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { sleep } from '../../src/base/clock.ts'
@@ -8,7 +8,6 @@ import type { BerthError } from '../../src/base/errors.ts'
 import type { ProcessRef } from '../../src/model/pod.ts'
 import { isAlive, signalProcess } from '../../src/os/processes.ts'
 import { watchExits } from '../../src/runtime/exits.ts'
-import { createRuntime } from '../../src/runtime/runc.ts'
 import {
   eventually,
   processesWith,
@@ -300,40 +299,7 @@ test('the default seccomp profile runs a shell and denies what it should', async
   assert.match(host.log(container), /CapInh:\t0000000000000000/)
 })
 
-test('a missing or old program is named when the handler is made', async () => {
-  const make = (changes: Parameters<typeof host.options>[0]) => createRuntime(host.options(changes))
-  await assert.rejects(make({ conmonPath: '/no/conmon' }), {
-    code: 'precondition',
-    message: /runtime handler runc: .*\/no\/conmon/,
-  })
-  await assert.rejects(make({ runtimePath: '/no/runc' }), { code: 'precondition', message: /\/no\/runc/ })
-  const old = join(host.root, 'old-conmon')
-  writeFileSync(old, '#!/bin/sh\necho conmon version 2.0.25\n')
-  chmodSync(old, 0o755)
-  await assert.rejects(make({ conmonPath: old }), {
-    code: 'precondition',
-    message: /2\.1\.2 or later.*2\.0\.25/,
-  })
-  await assert.rejects(make({ socketsDir: `/${'x'.repeat(40)}` }), { code: 'invalid', message: /35 bytes/ })
-})
-
-test('a monitor that disappears after that is an error of create', async () => {
-  const vanishing = join(host.root, 'vanishing-conmon')
-  writeFileSync(vanishing, '#!/bin/sh\necho conmon version 2.1.6\n')
-  chmodSync(vanishing, 0o755)
-  const runtime = await createRuntime(host.options({ conmonPath: vanishing }))
-  const mute = host.container('exit 0')
-  await assert.rejects(runtime.create(host.request(mute)), { code: 'internal', message: /conmon/ })
-  rmSync(vanishing)
-  const container = host.container('exit 0')
-  await assert.rejects(runtime.create(host.request(container)), {
-    code: 'precondition',
-    message: /vanishing-conmon: no such program/,
-  })
-  assert.deepEqual(await runtime.state(container.id), undefined)
-})
-
-test('what the runtime can do is asked once', () => {
+test('the runtime is asked what it can do', () => {
   assert.match(host.runtime.version, /^runc \d/)
   assert.deepEqual(Object.keys(host.runtime.features).sort(), ['idmap', 'recursiveReadOnly', 'seccomp'])
   assert.equal(host.runtime.features.recursiveReadOnly, true)

@@ -58,6 +58,7 @@ export class RuntimeHost {
       systemdCgroup: false,
       noSyncLog: false,
       cgroups: this.cgroups,
+      log: { info: () => undefined, warn: () => undefined },
       ...changes,
     }
   }

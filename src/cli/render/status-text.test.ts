@@ -24,7 +24,10 @@ const status: NodeStatus = {
       message: 'no configuration in /etc/cni/net.d',
     },
   ],
-  handlers: [{ name: 'runc', runtime: 'runc 1.1.5' }],
+  handlers: [
+    { name: 'runc', runtime: 'runc 1.1.5' },
+    { name: 'kata', runtime: '' },
+  ],
   warnings: ['runc 1.1.5 has known holes\x1b[2J'],
   memory: 88_000_000,
   gzipProgram: '/usr/bin/igzip',
@@ -39,7 +42,7 @@ socket      /run/berth/berth.sock
 root        /var/lib/berth
 runtime     ready
 network     not ready: NoNetwork: no configuration in /etc/cni/net.d
-runtimes    runc (runc 1.1.5)
+runtimes    runc (runc 1.1.5), kata (not available)
 pods        12 ready, 1 notready
 containers  24 running, 2 exited
 sessions    2 exec, 1 portforward

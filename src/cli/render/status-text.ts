@@ -21,6 +21,7 @@ export type NodeStatus = {
     readonly reason: string
     readonly message: string
   }>
+  /** `runtime` is '' for a handler that is not available; why is among the warnings. */
   readonly handlers: ReadonlyArray<{ readonly name: string; readonly runtime: string }>
   readonly warnings: readonly string[]
   /** Resident bytes of the daemon. */
@@ -37,7 +38,7 @@ export function statusText(status: NodeStatus, now: bigint): string {
     ['socket', status.socket],
     ['root', status.root],
     ...status.conditions.map(condition => [conditionName(condition.type), conditionText(condition)] as const),
-    ['runtimes', status.handlers.map(({ name, runtime }) => `${name} (${runtime})`).join(', ') || 'none'],
+    ['runtimes', status.handlers.map(handlerText).join(', ') || 'none'],
     ['pods', counts(status.pods)],
     ['containers', counts(status.containers)],
     ['sessions', counts(status.sessions)],
@@ -47,6 +48,10 @@ export function statusText(status: NodeStatus, now: bigint): string {
   ]
   const width = Math.max(...rows.map(([name]) => name.length))
   return rows.map(([name, text]) => `${name.padEnd(width)}  ${printable(text)}\n`).join('')
+}
+
+function handlerText({ name, runtime }: NodeStatus['handlers'][number]): string {
+  return `${name} (${runtime || 'not available'})`
 }
 
 /** `NetworkReady` → `network` */
