@@ -188,7 +188,7 @@ async function compose(
   )
   const network = parts.add(openNetwork(config, log), opened => opened.close())
 
-  const events = parts.add(new ContainerEvents(catalog), opened => opened.close())
+  const events = parts.add(new ContainerEvents(catalog, metrics), opened => opened.close())
   const shared = {
     catalog,
     paths,

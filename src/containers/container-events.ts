@@ -12,11 +12,16 @@ export type ContainerEvent = {
   readonly podStatus: PodStatus
 }
 
-/**
- * Events a subscriber may leave unread. A node with 110 pods starting at once makes some 700; beyond this the oldest
- * event of the same pod is dropped, since the newer one carries the pod's whole status, else the oldest of all.
- */
+/** Events a subscriber may leave unread. A node with 110 pods starting at once makes some 700. */
 const MAX_QUEUED = 2048
+
+/** `coalesced`: a later one, which was kept, has its pod's whole status. */
+type EventLoss = 'coalesced' | 'lost'
+
+type EventObserver = {
+  /** An event that a subscriber never gets, because it reads too slowly. */
+  onEventLoss(loss: EventLoss): void
+}
 
 /**
  * Announces what happened to pods and containers, after it can be seen in lists and statuses, in the order of the
@@ -24,30 +29,33 @@ const MAX_QUEUED = 2048
  */
 export class ContainerEvents {
   readonly #catalog: Catalog
+  readonly #observer: EventObserver
   readonly #subscriptions = new Set<Subscription>()
   #last = 0n
 
-  constructor(catalog: Catalog) {
+  constructor(catalog: Catalog, observer: EventObserver) {
     this.#catalog = catalog
+    this.#observer = observer
   }
 
   /** Ends when `close` or `Symbol.dispose` is called. */
   subscribe(): Subscription {
-    const subscription = new Subscription(() => this.#subscriptions.delete(subscription))
+    const subscription = new Subscription(this.#observer, () => this.#subscriptions.delete(subscription))
     this.#subscriptions.add(subscription)
     return subscription
   }
 
-  /** With the pod's status as it is now. */
+  /** With the pod's status as it is now. Called together with the commit, nothing in between, so that order is one. */
   emit(type: ContainerEventType, podId: string, containerId: string): void {
     if (this.#subscriptions.size === 0) return
     const podStatus = this.podStatus(podId)
     if (podStatus !== undefined) this.#publish({ type, containerId, createdAt: this.#now(), podStatus })
   }
 
-  /** For what is gone already: with the status it had last. */
-  emitLast(type: ContainerEventType, containerId: string, podStatus: PodStatus): void {
-    if (this.#subscriptions.size > 0) this.#publish({ type, containerId, createdAt: this.#now(), podStatus })
+  /** For a pod that is gone already: with the status it had last. */
+  emitDeletedPod(podStatus: PodStatus): void {
+    if (this.#subscriptions.size === 0) return
+    this.#publish({ type: 'deleted', containerId: podStatus.pod.id, createdAt: this.#now(), podStatus })
   }
 
   /** The pod and its containers from one moment; undefined for a pod nobody may see. */
@@ -76,24 +84,30 @@ export class ContainerEvents {
 
 class Subscription implements AsyncIterable<ContainerEvent>, Disposable {
   readonly #queue: ContainerEvent[] = []
+  readonly #observer: EventObserver
   readonly #onClose: () => void
   #wake: (() => void) | undefined
   #closed = false
-  /** Events this subscriber never saw because it read too slowly. */
-  dropped = 0
 
-  constructor(onClose: () => void) {
+  constructor(observer: EventObserver, onClose: () => void) {
+    this.#observer = observer
     this.#onClose = onClose
   }
 
   push(event: ContainerEvent): void {
-    if (this.#queue.length >= MAX_QUEUED) {
-      const same = this.#queue.findIndex(queued => queued.podStatus.pod.id === event.podStatus.pod.id)
-      this.#queue.splice(Math.max(same, 0), 1)
-      this.dropped++
-    }
     this.#queue.push(event)
+    if (this.#queue.length > MAX_QUEUED) this.#drop(podOf(event))
     this.#wake?.()
+  }
+
+  /** Of what tells nothing that a later event does not tell as well, the oldest: of that pod, else of any. */
+  #drop(podId: string): void {
+    const latest = new Map(this.#queue.map((event, index) => [podOf(event), index]))
+    const isOld = (event: ContainerEvent, index: number) => latest.get(podOf(event)) !== index
+    let dropped = this.#queue.findIndex((event, index) => podOf(event) === podId && isOld(event, index))
+    if (dropped < 0) dropped = this.#queue.findIndex(isOld)
+    this.#queue.splice(Math.max(dropped, 0), 1)
+    this.#observer.onEventLoss(dropped < 0 ? 'lost' : 'coalesced')
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<ContainerEvent, void, undefined> {
@@ -116,4 +130,8 @@ class Subscription implements AsyncIterable<ContainerEvent>, Disposable {
     this.#onClose()
     this.#wake?.()
   }
+}
+
+function podOf({ podStatus }: ContainerEvent): string {
+  return podStatus.pod.id
 }

@@ -44,10 +44,8 @@ export async function createContainer(
   return await context.locks.run(container.id, async () => {
     context.catalog.insertContainer(container, layersHeld(images))
     try {
-      const created = await make(context, pod, container, images, edits)
-      exits.follow(created)
-      context.events.emit('created', pod.id, created.id)
-      return created.id
+      await make(context, exits, pod, container, images, edits)
+      return container.id
     } catch (error) {
       await undo(context, container, error)
       throw createFailure(error)
@@ -135,11 +133,12 @@ function layersHeld({ root, volumes }: ContainerImages): Digest[] {
 
 async function make(
   context: ContainerContext,
+  exits: Exits,
   pod: Pod,
   container: Container,
   images: ContainerImages,
   edits: readonly ContainerEdits[],
-): Promise<Container> {
+): Promise<void> {
   const { timeline, snapshots, cgroups, catalog, heavy } = context
   const at = stepOf(container, 'CreateContainer')
   const runtime = await context.handlers.available(pod.runtimeHandler)
@@ -180,7 +179,8 @@ async function make(
   })
   if (created === undefined)
     throw new BerthError('internal', `container ${container.id} vanished while it was created`)
-  return created
+  exits.follow(created)
+  context.events.emit('created', pod.id, created.id)
 }
 
 async function undo(context: ContainerContext, container: Container, why: unknown): Promise<void> {

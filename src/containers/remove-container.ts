@@ -16,13 +16,12 @@ export async function removeContainer(
   await context.locks.run(found.id, async () => {
     const container = context.catalog.updateContainer(found.id, { phase: 'removing' })
     if (container === undefined) return
-    const last = context.events.podStatus(container.podId)
     await context.timeline.step(stepOf(container, 'RemoveContainer'), 'remove', () =>
       undoContainer(context, container),
     )
     context.catalog.deleteContainer(container.id)
+    context.events.emit('deleted', container.podId, container.id)
     context.images.collectSoon()
-    if (last !== undefined) context.events.emitLast('deleted', container.id, last)
   })
 }
 

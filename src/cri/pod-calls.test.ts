@@ -3,7 +3,8 @@ import { test } from 'node:test'
 import { fakeServices, sampleContainer, samplePod } from '../../test/support/cri.ts'
 import { serve } from '../../test/support/cri-server.ts'
 import { dict } from '../base/dict.ts'
-import type { ContainerEvent } from '../containers/container-events.ts'
+import { type ContainerEvent, ContainerEvents } from '../containers/container-events.ts'
+import type { Catalog } from '../state/catalog.ts'
 import type { Events } from './services.ts'
 
 const pod = samplePod()
@@ -115,3 +116,54 @@ test('events arrive with the status of their moment, until the client leaves', a
   }
   await disposed.promise
 })
+
+/** Events of any pods, with a label large enough that few of them fit into a connection. */
+function largeEvents(losses: string[]): ContainerEvents {
+  const catalog = {
+    pod: (id: string) => ({ ...pod, id, config: { ...pod.config, labels: dict([['x', 'x'.repeat(1000)]]) } }),
+    containersOf: () => [{ ...container, podId: 'p0' }],
+  } satisfies Partial<Record<keyof Catalog, unknown>>
+  return new ContainerEvents(catalog as unknown as Catalog, { onEventLoss: loss => losses.push(loss) })
+}
+
+for (const [total, expected] of [
+  [1000, 'gets all of them afterwards'],
+  [6000, 'gets the latest of each pod afterwards'],
+] as const) {
+  test(`a client that does not read while ${total} events happen ${expected}`, async context => {
+    const losses: string[] = []
+    const events = largeEvents(losses)
+    const { client } = await serve(context, { services: fakeServices({ events }) })
+    const ending = new AbortController()
+    const stream = client.runtimeStream('GetContainerEvents', {}, ending.signal)
+    const first = stream.next()
+    // The subscription is there once an event arrives.
+    const knock = setInterval(() => events.emit('created', 'p0', 'knock'), 5)
+    assert.equal((await first).value?.container_id, 'knock')
+    clearInterval(knock)
+    for (let n = 0; n < total; n++) {
+      events.emit('started', `p${n % 3}`, `c${n}`)
+      // What is sent is sent between two events; nobody waits for the client.
+      if (n % 50 === 0) await client.runtime('Version', {})
+    }
+    const seen: number[] = []
+    let last = 0n
+    for await (const event of stream) {
+      if (event.container_id === 'knock') continue
+      assert.equal(event.containers_statuses.length, 1)
+      assert.ok(BigInt(event.created_at) >= last)
+      last = BigInt(event.created_at)
+      seen.push(Number(event.container_id.slice(1)))
+      if (seen.at(-1) === total - 1) break
+    }
+    assert.deepEqual(
+      seen,
+      seen.toSorted((a, b) => a - b),
+    )
+    assert.deepEqual(seen.slice(-3), [total - 3, total - 2, total - 1])
+    const lost = losses.filter(loss => loss === 'coalesced').length
+    assert.equal(lost, losses.length)
+    assert.equal(seen.length + lost, total)
+    assert.equal(lost > 0, total > 1000)
+  })
+}

@@ -44,6 +44,13 @@ test('stream sessions: open ones by kind, ended ones by kind and outcome', async
   assert.match(text, /berth_stream_sessions_total\{kind="exec",outcome="client-left"\} 1\n/)
 })
 
+test('events that were not delivered are counted', async () => {
+  const metrics = new Metrics()
+  metrics.onEventLoss('coalesced')
+  metrics.onEventLoss('coalesced')
+  assert.match(await metrics.text(), /berth_events_dropped_total\{loss="coalesced"\} 2\n/)
+})
+
 test('pulls are counted with their bytes, and failures by cause', async () => {
   const metrics = new Metrics()
   metrics.onPull(1.5, undefined)

@@ -19,6 +19,7 @@ export class Metrics {
   readonly #pulls: Histogram
   readonly #pullFailures: Counter<'cause'>
   readonly #pullBytes: Counter<'source'>
+  readonly #eventLosses: Counter<'loss'>
 
   constructor() {
     const registers = [this.#registry]
@@ -66,6 +67,12 @@ export class Metrics {
       labelNames: ['source'],
       registers,
     })
+    this.#eventLosses = new Counter({
+      name: 'berth_events_dropped_total',
+      help: "Events that slow readers never got; for coalesced ones a later event had the pod's whole status",
+      labelNames: ['loss'],
+      registers,
+    })
   }
 
   /** `code` as gRPC names it: `OK`, `NOT_FOUND`. */
@@ -87,6 +94,11 @@ export class Metrics {
   onDownload(networkBytes: number, keptBytes: number): void {
     this.#pullBytes.inc({ source: 'network' }, networkBytes)
     this.#pullBytes.inc({ source: 'kept' }, keptBytes)
+  }
+
+  /** `coalesced` or `lost`. */
+  onEventLoss(loss: string): void {
+    this.#eventLosses.inc({ loss })
   }
 
   /** Shows pods and containers by state, `berth_pods{state="ready"}`. */

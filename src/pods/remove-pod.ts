@@ -13,10 +13,10 @@ export async function removePod(context: PodContext, id: string): Promise<void> 
   await context.locks.run(id, async () => {
     const pod = context.catalog.updatePod(id, { phase: 'removing' })
     if (pod === undefined) return
-    const last = context.events.podStatus(id)
     await context.timeline.step(stepOf(pod, 'RemovePodSandbox'), 'remove', () => undoPod(context, pod))
+    const last = context.events.podStatus(id)
     context.catalog.deletePod(id)
-    if (last !== undefined) context.events.emitLast('deleted', id, last)
+    if (last !== undefined) context.events.emitDeletedPod(last)
   })
 }
 

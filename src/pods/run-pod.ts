@@ -40,8 +40,6 @@ export async function runPod(
       await undo(context, pod, error)
       throw error
     }
-    context.events.emit('created', pod.id, pod.id)
-    context.events.emit('started', pod.id, pod.id)
     return pod.id
   })
 }
@@ -111,6 +109,8 @@ async function make(context: PodContext, pod: Pod): Promise<void> {
   const made = catalog.updatePod(pod.id, ready)
   if (made === undefined) throw new BerthError('internal', `pod ${pod.id} vanished while it was made`)
   context.inits.follow(made)
+  context.events.emit('created', pod.id, pod.id)
+  context.events.emit('started', pod.id, pod.id)
 }
 
 function makeDirectory(context: PodContext, pod: Pod): void {
@@ -152,12 +152,14 @@ async function attach(context: PodContext, pod: Pod): Promise<PodNetwork> {
 }
 
 async function undo(context: PodContext, pod: Pod, why: unknown): Promise<void> {
-  const { catalog, timeline, log } = context
+  const { catalog, timeline, log, events } = context
   try {
     await timeline.step(stepOf(pod, 'RunPodSandbox'), 'undo', () => undoPod(context, pod))
     catalog.deletePod(pod.id)
   } catch (error) {
     catalog.updatePod(pod.id, { phase: 'notready' })
+    events.emit('created', pod.id, pod.id)
+    events.emit('stopped', pod.id, pod.id)
     log.error(
       { podId: pod.id, error: messageOf(error), why: messageOf(why) },
       'a pod that could not be made could not be cleared either; it stays, not ready, until it is stopped and removed',
