@@ -16,9 +16,10 @@ const SIGTERM = signalNumber('SIGTERM')
 const SIGKILL = signalNumber('SIGKILL')
 
 type Stop = {
-  /** performance.now() at which the grace period ends; a later call may bring it forward. */
+  /** performance.now() at which the grace period ends; later calls may bring it forward. */
   deadline: number
-  readonly hurry: AbortController
+  /** Ends the pause of the grace period, so that the deadline is looked at again. */
+  hurry: () => void
   readonly done: Promise<void>
 }
 
@@ -46,7 +47,7 @@ export class Stops {
       stop = this.#begin(container, deadline)
     } else if (deadline < stop.deadline) {
       stop.deadline = deadline
-      stop.hurry.abort()
+      stop.hurry()
     }
     await (signal === undefined ? stop.done : Promise.race([stop.done, rejection(signal)]))
   }
@@ -54,7 +55,7 @@ export class Stops {
   #begin(container: Container, deadline: number): Stop {
     const { promise, resolve, reject } = Promise.withResolvers<void>()
     promise.catch(() => undefined) // all callers may have left by then
-    const stop: Stop = { deadline, hurry: new AbortController(), done: promise }
+    const stop: Stop = { deadline, hurry: () => undefined, done: promise }
     this.#running.set(container.id, stop)
     this.#context.timeline
       .step(stepOf(container, 'StopContainer'), 'stop', () => this.#stop(container.id, stop), { waits: true })
@@ -81,17 +82,18 @@ export class Stops {
     for (;;) {
       const left = stop.deadline - performance.now()
       if (left <= 0) return false
-      const ended = new AbortController()
-      const exit = this.#exits.waitFor(id, ended.signal).then(
+      const turn = new AbortController()
+      stop.hurry = () => turn.abort()
+      const exit = this.#exits.waitFor(id, turn.signal).then(
         () => true,
         () => false,
       )
-      // The deadline may have been brought forward: then the signal is spent and the rest is short.
-      const pause = stop.hurry.signal.aborted
-        ? sleep(left)
-        : sleep(left, stop.hurry.signal).catch(() => undefined)
-      const done = await Promise.race([exit, pause.then(() => false)])
-      ended.abort()
+      const pause = sleep(left, turn.signal).then(
+        () => false,
+        () => false,
+      )
+      const done = await Promise.race([exit, pause])
+      turn.abort()
       if (done) return true
     }
   }

@@ -110,47 +110,6 @@ test('what is wrong with a container is told by its field', async () => {
   assert.deepEqual(containers, [])
 })
 
-test('stop: the signal, the grace period, then the end of everything', async () => {
-  const pod = await kubelet().runPod()
-  const polite = await kubelet().run(pod, `trap 'echo bye; exit 7' TERM; echo ready; ${FOREVER} & wait`)
-  await kubelet().prints(polite, 'ready')
-  await kubelet().stop(polite, 30)
-  const ended = await kubelet().status(polite)
-  assert.deepEqual([ended.state, ended.exit_code, ended.reason], ['CONTAINER_EXITED', 7, 'Error'])
-  assert.ok((await kubelet().logOf(polite)).some(line => line.text === 'bye'))
-  const stubborn = await kubelet().run(pod, `trap '' TERM; echo ready; ${FOREVER} & wait`)
-  await kubelet().prints(stubborn, 'ready')
-  await kubelet().stop(stubborn, 1)
-  assert.equal((await kubelet().status(stubborn)).exit_code, 137)
-  await kubelet().stop(stubborn, 1)
-})
-
-test('stop: with a shared PID namespace the children go too', async () => {
-  const pod = await kubelet().runPodWith({ pid: 'POD' })
-  const id = await kubelet().run(pod, `setsid sleep 100011 & echo $!; ${FOREVER}`)
-  const other = await kubelet().run(pod, FOREVER)
-  await until('the child runs', async () =>
-    (await kubelet().exec(other, 'pgrep -f x; cat /proc/[0-9]*/cmdline')).stdout.includes('100011'),
-  )
-  await kubelet().stop(id)
-  assert.doesNotMatch((await kubelet().exec(other, 'cat /proc/[0-9]*/cmdline')).stdout, /100011/)
-})
-
-test('the stop signal is the request’s, else the image’s', async () => {
-  const pod = await kubelet().runPod()
-  const usr1 = await kubelet().image('usr1', { stopSignal: 'SIGUSR1' })
-  const trap = `trap 'exit 11' USR1; trap 'exit 12' INT; echo ready; ${FOREVER} & wait`
-  const byImage = await kubelet().run(pod, trap, { image: { image: usr1 } })
-  await kubelet().prints(byImage, 'ready')
-  assert.equal((await kubelet().status(byImage)).stop_signal, 'SIGUSR1')
-  await kubelet().stop(byImage, 30)
-  assert.equal((await kubelet().status(byImage)).exit_code, 11)
-  const byRequest = await kubelet().run(pod, trap, { image: { image: usr1 }, stop_signal: 'SIGINT' })
-  await kubelet().prints(byRequest, 'ready')
-  await kubelet().stop(byRequest, 30)
-  assert.equal((await kubelet().status(byRequest)).exit_code, 12)
-})
-
 test('remove: a running container is killed; its name is free, its log stays', async () => {
   const pod = await kubelet().runPod()
   const config = kubelet().containerConfig(pod, `echo kept; ${FOREVER}`)
@@ -323,6 +282,13 @@ test('events tell of every step, with the pod and its containers as they were th
   )
   assert.equal(stopped?.pod_sandbox_status?.id, pod.id)
   assert.equal(stopped?.containers_statuses[0]?.exit_code, 5)
+  const deletedOf = (subject: string) =>
+    seen.find(event => event.container_id === subject && event.container_event_type?.includes('DELETED'))
+  assert.deepEqual(deletedOf(id)?.containers_statuses, [])
+  assert.deepEqual(
+    [deletedOf(pod.id)?.pod_sandbox_status?.id, deletedOf(pod.id)?.pod_sandbox_status?.state],
+    [pod.id, 'SANDBOX_NOTREADY'],
+  )
   const times = seen.map(event => BigInt(event.created_at))
   assert.deepEqual(
     times,
