@@ -46,6 +46,18 @@ test('an effect fails by its name, every time or the n-th time', () => {
   assert.deepEqual(failures('fail@os.*#2', [commit, mount, mount]), [false, false, true])
 })
 
+test('an effect fails by its subject, however many of its kind come before', () => {
+  const other: Effect = { layer: 'state', name: 'commit', subject: 'layers committed' }
+  assert.deepEqual(failures('fail@state.commit=pod', [other, other, commit]), [false, false, true])
+  assert.deepEqual(failures('fail@state.commit=layers committed#2', [other, commit, other, other]), [
+    false,
+    false,
+    true,
+    false,
+  ])
+  assert.deepEqual(failures('fail@os.mount=/x:ENOSPC', [mount]), [true])
+})
+
 test('everything fails from a point on', () => {
   assert.deepEqual(failures('failfrom@2', [mount, commit, mount]), [false, true, true])
   assert.deepEqual(failures('failfrom@os.mount#2', [mount, mount, commit, mount]), [false, true, false, true])

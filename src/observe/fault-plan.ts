@@ -10,7 +10,7 @@ type Action =
 
 /** When an action is due: at an effect's number over the life of the process, or at the n-th of its kind. */
 type Point = {
-  /** `os.mount`, `os.*`, or undefined for any effect. */
+  /** `os.mount`, `os.*`, `state.commit=image` with a subject, or undefined for any effect. */
   readonly effect: string | undefined
   /** 1 is the first; undefined is every one. */
   readonly number: number | undefined
@@ -24,7 +24,7 @@ export type FaultPlan = { readonly rules: readonly Rule[]; readonly trace: strin
 
 const FIELD = 'BERTH_FAULTS'
 const RULE =
-  /^(kill|hang|fail|failfrom|delay)@([a-z]+\.(?:[a-z0-9-]+|\*)|\d+)(?:#(\d+))?(?::([A-Z0-9]+|\d+))?$/
+  /^(kill|hang|fail|failfrom|delay)@([a-z]+\.(?:\*|[a-z0-9-]+(?:=[^,:#]+)?)|\d+)(?:#(\d+))?(?::([A-Z0-9]+|\d+))?$/
 
 /** Rules separated by commas, as docs/testing.md describes them. @throws BerthError invalid, naming the rule */
 export function parseFaultPlan(text: string): FaultPlan {
@@ -112,9 +112,10 @@ export class FaultHook implements EffectHook {
 
   #due(effect: Effect): Action[] {
     const number = ++this.#number
-    const names = [`${effect.layer}.${effect.name}`, `${effect.layer}.*`]
+    const kind = `${effect.layer}.${effect.name}`
+    const names = [kind, `${effect.layer}.*`, `${kind}=${effect.subject}`]
     for (const name of names) this.#counts.set(name, (this.#counts.get(name) ?? 0) + 1)
-    this.#machinery.trace(`${number} ${names[0]} ${effect.subject}\n`)
+    this.#machinery.trace(`${number} ${kind} ${effect.subject}\n`)
     return this.#plan.rules
       .filter(({ point }) => {
         if (point.effect !== undefined && !names.includes(point.effect)) return false

@@ -200,7 +200,7 @@ for (const point of [
   'storage.rename-layer',
   'state.commit#2',
   'storage.rename-layer#2',
-  'state.commit#5',
+  'state.commit=image',
 ]) {
   test(`SIGKILL in PullImage, at ${point}: the next pull succeeds`, async () => {
     const { daemon } = kubelet()
