@@ -36,7 +36,10 @@ export class ContainerService {
   readonly #stops: Stops
   readonly #stats: ContainerStatsReader
   readonly #creates = new SingleFlight<string>('never')
+  readonly #starts = new SingleFlight<void>('never')
   readonly #removes = new SingleFlight<void>('never')
+  /** Of this daemon's starts that succeeded: whether a caller has its answer. */
+  readonly #answered = new Map<string, boolean>()
   /** Configurations of creates under way, by key. */
   readonly #creating = new Map<string, ContainerConfig>()
 
@@ -71,8 +74,22 @@ export class ContainerService {
     return id
   }
 
-  async start(idOrPrefix: string): Promise<void> {
-    await startContainer(this.#context, this.#exits, idOrPrefix)
+  /**
+   * A call that comes while one is under way joins it; one whose answer never reached its caller, or was a daemon's
+   * that has ended since, gets it once.
+   */
+  async start(idOrPrefix: string, signal: AbortSignal): Promise<void> {
+    const { id } = requireContainer(this.#context.catalog, idOrPrefix)
+    await this.#starts.run(id, signal, async () => {
+      await startContainer(this.#context, this.#exits, id, container => this.#isStarted(container))
+      this.#answered.set(id, false)
+    })
+    this.#answered.set(id, true)
+  }
+
+  #isStarted({ id, phase }: Container): boolean {
+    const answered = this.#answered.get(id)
+    return answered === undefined ? phase === 'running' : !answered
   }
 
   stop(idOrPrefix: string, timeoutSeconds: number, signal?: AbortSignal): Promise<void> {
@@ -85,6 +102,7 @@ export class ContainerService {
     await this.#removes.run(id, signal, async () => {
       await removeContainer(this.#context, this.#stops, id)
       this.#stats.forget(id)
+      this.#answered.delete(id)
     })
   }
 
@@ -182,9 +200,9 @@ export class ContainerService {
     return await this.#stats.ofAll(this.list({ ...filter, state: 'running' }))
   }
 
-  /** Creates and removals under way, for a shutdown that lets them finish. */
+  /** Creates, starts and removals under way, for a shutdown that lets them finish. */
   async settled(): Promise<void> {
-    await Promise.all([this.#creates.settled(), this.#removes.settled()])
+    await Promise.all([this.#creates.settled(), this.#starts.settled(), this.#removes.settled()])
   }
 
   /** The id of a container with this key, if it is one that its caller never heard of. */

@@ -8,6 +8,7 @@ import { removeTree } from '../os/files.ts'
 import { bootId } from '../os/node.ts'
 import { isAlive } from '../os/processes.ts'
 import { killLeftExec } from '../runtime/left-execs.ts'
+import type { LeftCommand } from '../runtime/runtime.ts'
 import { type ContainerContext, pathsOf, runtimeOf } from './context.ts'
 import type { Exits } from './exits.ts'
 import { undoContainer } from './remove-container.ts'
@@ -23,13 +24,14 @@ const NODE_REBOOT_CODE = 255
  */
 export async function recoverContainers(context: ContainerContext, exits: Exits): Promise<void> {
   await killLeftExecs(context)
+  const starts = new Map(context.handlers.all().flatMap(runtime => [...runtime.leftStarts()]))
   const slots = new Semaphore('recovery', PARALLEL)
   const all = [...context.catalog.containers()]
   await Promise.all(
     all.map(container =>
       slots.run(async () => {
         try {
-          await recoverContainer(context, exits, container)
+          await recoverContainer(context, exits, container, starts.get(container.id))
         } catch (error) {
           context.log.error(
             { containerId: container.id, podId: container.podId, error: messageOf(error) },
@@ -60,6 +62,7 @@ async function recoverContainer(
   context: ContainerContext,
   exits: Exits,
   container: Container,
+  start: LeftCommand | undefined,
 ): Promise<void> {
   switch (container.phase) {
     case 'creating':
@@ -75,7 +78,9 @@ async function recoverContainer(
     case 'unknown':
       if (context.catalog.pod(container.podId)?.bootId !== bootId())
         await recordReboot(context, exits, container)
-      else await adopt(context, exits, container)
+      else if (start === undefined)
+        await context.locks.run(container.id, () => adopt(context, exits, container))
+      else void adoptStarted(context, exits, container, start)
   }
 }
 
@@ -90,6 +95,28 @@ async function recordReboot(context: ContainerContext, exits: Exits, container: 
   })
 }
 
+/**
+ * The start that the last daemon was killed in goes on by itself and may take as long as any: nobody else is kept
+ * waiting, but whoever wants to start, stop or remove this container is.
+ */
+async function adoptStarted(
+  context: ContainerContext,
+  exits: Exits,
+  { id, podId }: Container,
+  start: LeftCommand,
+): Promise<void> {
+  try {
+    await context.locks.run(id, async () => {
+      await start.ended()
+      const container = context.catalog.container(id)
+      if (container !== undefined) await adopt(context, exits, container)
+    })
+  } catch (error) {
+    context.log.error({ containerId: id, podId, error: messageOf(error) }, 'a start could not be waited for')
+  }
+}
+
+/** The caller holds the container's lock. */
 async function adopt(context: ContainerContext, exits: Exits, container: Container): Promise<void> {
   let current = container
   if (container.init !== undefined && isAlive(container.init) && container.phase === 'created') {
@@ -98,10 +125,11 @@ async function adopt(context: ContainerContext, exits: Exits, container: Contain
     if (state?.status === 'running' || state?.status === 'paused') {
       current =
         context.catalog.updateContainer(container.id, { phase: 'running', startedAt: nowNs() }) ?? container
+      context.events.emit('started', container.podId, container.id)
     }
   }
   exits.follow(current)
-  await exits.settle(container.id)
+  await exits.settleLocked(container.id)
 }
 
 /**

@@ -1,5 +1,6 @@
 import { nowNs } from '../base/clock.ts'
 import { BerthError, messageOf, precondition } from '../base/errors.ts'
+import type { Container } from '../model/container.ts'
 import { requireContainer } from './container-state.ts'
 import { type ContainerContext, pathsOf, runtimeOf, stepOf } from './context.ts'
 import type { Exits } from './exits.ts'
@@ -10,15 +11,17 @@ const START_ERROR_CODE = 128
 /**
  * StartContainer. Only from `created`. The row needs no intent: recovery asks the runtime about every created
  * container. A failure leaves the container exited with reason `StartError`.
+ * @param isStarted whether it is, and only the answer is missing
  */
 export async function startContainer(
   context: ContainerContext,
   exits: Exits,
-  idOrPrefix: string,
+  id: string,
+  isStarted: (container: Container) => boolean,
 ): Promise<void> {
-  const { id } = requireContainer(context.catalog, idOrPrefix)
   await context.locks.run(id, async () => {
     const container = requireContainer(context.catalog, id)
+    if (isStarted(container)) return
     if (container.phase !== 'created') {
       throw precondition(`container ${id} is ${container.phase}; only a created one can be started`)
     }

@@ -212,12 +212,18 @@ function deadChildren(): number[] {
     .map(stat => stat.pid)
 }
 
-/** Living processes with this argument on their command line. */
-export function processesWithArgument(argument: string): ProcessRef[] {
-  return allStats().filter(
-    ({ pid, state }) =>
-      state !== 'Z' && state !== 'X' && readText(`/proc/${pid}/cmdline`).split('\0').includes(argument),
-  )
+/** Living processes with all of these on their command lines, each as an argument of its own. */
+export function processesWithArguments(...wanted: readonly string[]): ProcessRef[] {
+  return allStats().filter(({ pid, state }) => {
+    if (state === 'Z' || state === 'X') return false
+    const given = argumentsOf(pid)
+    return wanted.every(argument => given.includes(argument))
+  })
+}
+
+/** Its command line; empty if it has ended. */
+export function argumentsOf(pid: number): string[] {
+  return readText(`/proc/${pid}/cmdline`).split('\0').slice(0, -1)
 }
 
 /**

@@ -5,11 +5,11 @@ import { effectSync } from '../base/effects.ts'
 import { BerthError, errnoOf, internal, invalid } from '../base/errors.ts'
 import type { ProcessRef } from '../model/pod.ts'
 import type { Cgroups } from '../os/cgroup/cgroup.ts'
-import { isAlive, processRef, watchExit } from '../os/processes.ts'
+import { isAlive, processesWithArguments, processRef } from '../os/processes.ts'
 import { type Child, run, start } from '../os/spawn.ts'
 import { Capture } from './capture.ts'
 import type { OciCli } from './oci-cli.ts'
-import { killTree } from './process-tree.ts'
+import { hasEnded, killTree } from './process-tree.ts'
 import type { CreateRequest } from './runtime.ts'
 import { readableError } from './text.ts'
 import { within } from './within.ts'
@@ -141,8 +141,17 @@ export class Conmon {
 
   /** Kills the container's monitor, if there is one, with what it runs: a runtime at work, the container itself. */
   async end(bundle: string, id: string): Promise<void> {
-    const monitor = findMonitor(bundle, id)
-    if (monitor !== undefined) await killTree(monitor)
+    for (const monitor of this.#monitors(bundle, id)) await killTree(monitor)
+  }
+
+  /**
+   * One that a daemon started just before it died may not have written its pid yet, and would go on. Only then are all
+   * processes looked at: it has a bundle, and no such file in it.
+   */
+  #monitors(bundle: string, id: string): ProcessRef[] {
+    if (!existsSync(bundle) || existsSync(monitorPidFile(bundle)))
+      return [findMonitor(bundle, id) ?? []].flat()
+    return processesWithArguments(this.#options.conmonPath, id)
   }
 
   /** What it leaves outside the bundle. */
@@ -210,13 +219,6 @@ function findMonitor(bundle: string, id: string): ProcessRef | undefined {
     if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ESRCH') return undefined
     throw error
   }
-}
-
-/** @returns false if the process still lives after `ms` */
-export async function hasEnded(ref: ProcessRef, ms: number): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<true>()
-  using _watch = watchExit(ref, () => resolve(true))
-  return (await within(ms, promise)) === true
 }
 
 /** An empty log of a container that never was; one with content is somebody's. */

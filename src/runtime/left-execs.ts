@@ -4,7 +4,7 @@ import { errnoOf } from '../base/errors.ts'
 import type { ProcessRef } from '../model/pod.ts'
 import type { Cgroups } from '../os/cgroup/cgroup.ts'
 import { removeTree } from '../os/files.ts'
-import { leadsSession, processesWithArgument, processRef } from '../os/processes.ts'
+import { leadsSession, processesWithArguments, processRef } from '../os/processes.ts'
 import { EXEC_FILES, readPid } from './exec.ts'
 import { killTree } from './process-tree.ts'
 
@@ -14,7 +14,7 @@ import { killTree } from './process-tree.ts'
  */
 export async function killLeftExec(directory: string, cgroups: Pick<Cgroups, 'pids'>): Promise<void> {
   // A runtime that is still at work first: it leaves the pid when it ends, and its process to us before.
-  for (const runtime of processesWithArgument(join(directory, EXEC_FILES.process))) await killTree(runtime)
+  for (const runtime of processesWithArguments(join(directory, EXEC_FILES.process))) await killTree(runtime)
   const left = leftProcess(directory, cgroups)
   if (left !== undefined) await killTree(left)
   await removeTree(directory)

@@ -2,8 +2,10 @@ import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { errnoOf, internal, messageOf, precondition } from '../base/errors.ts'
 import { removeTree } from '../os/files.ts'
+import { argumentsOf, processesWithArguments } from '../os/processes.ts'
 import { type RunResult, run } from '../os/spawn.ts'
-import type { RuntimeFeatures, RuntimeState, RuntimeStatus } from './runtime.ts'
+import { hasEnded, killTree } from './process-tree.ts'
+import type { LeftCommand, RuntimeFeatures, RuntimeState, RuntimeStatus } from './runtime.ts'
 import { readableError } from './text.ts'
 
 /** A command may run hooks of the node; beyond this it hangs (kubelet itself waits two minutes). */
@@ -70,6 +72,21 @@ export class OciCli {
   failed(command: string, result: RunResult): Error {
     return internal(
       `${this.name} ${command}: ${readableError(result.stderr.toString())} (exit code ${result.code})`,
+    )
+  }
+
+  /** Commands of this kind that were given by a daemon before this one, by the container they are for. */
+  leftCommands(command: string): Map<string, LeftCommand> {
+    const left = processesWithArguments(this.path, this.#options.runtimeRoot, command)
+    return new Map(
+      left.map(ref => [
+        argumentsOf(ref.pid).at(-1) ?? '',
+        {
+          ended: async () => {
+            if (!(await hasEnded(ref, COMMAND_MS))) await killTree(ref)
+          },
+        },
+      ]),
     )
   }
 

@@ -10,7 +10,9 @@ import {
   reapOrphan,
   signalProcess,
   standsStill,
+  watchExit,
 } from '../os/processes.ts'
+import { within } from './within.ts'
 
 const SIGKILL = 9
 const SIGSTOP = 19
@@ -21,6 +23,13 @@ const MAX_LOOKS = 64
 /** From SIGKILL to gone: longer only for a process that hangs in the kernel. */
 const DEATH_MS = 10_000
 const POLL_MS = 5
+
+/** @returns false if the process still lives after `ms` */
+export async function hasEnded(ref: ProcessRef, ms: number): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<true>()
+  using _watch = watchExit(ref, () => resolve(true))
+  return (await within(ms, promise)) === true
+}
 
 /**
  * Kills a process with all that descends from it and, if it leads a session, with all of that: also where the parents

@@ -10,11 +10,12 @@ import { reapOrphan, signalProcess } from '../os/processes.ts'
 import { knownWeakness } from './advisories.ts'
 import { Attachments } from './attach.ts'
 import type { Channels } from './channels.ts'
-import { Conmon, type ConmonOptions, hasEnded, type Processes, removeEmptyLog } from './conmon.ts'
+import { Conmon, type ConmonOptions, type Processes, removeEmptyLog } from './conmon.ts'
 import { Execs } from './execs.ts'
 import { readExitFiles } from './exits.ts'
 import { OciCli, type OciCliOptions } from './oci-cli.ts'
 import { ociJson } from './oci-json.ts'
+import { hasEnded } from './process-tree.ts'
 import { reopenLogFile } from './reopen-log.ts'
 import type {
   AttachRequest,
@@ -23,6 +24,7 @@ import type {
   ExecRequest,
   ExecResult,
   ExitRecord,
+  LeftCommand,
   Runtime,
   RuntimeFeatures,
   RuntimeState,
@@ -236,6 +238,10 @@ class RuncRuntime implements Runtime {
 
   readExit(id: string, paths: ContainerPaths): ExitRecord | undefined {
     return readExitFiles(this.#exitsDir, id, paths)
+  }
+
+  leftStarts(): Map<string, LeftCommand> {
+    return this.#cli.leftCommands('start')
   }
 
   async list(): Promise<string[]> {

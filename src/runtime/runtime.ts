@@ -85,6 +85,12 @@ export type RuntimeFeatures = {
  * One configured handler: an OCI runtime and the monitor that runs it. Containers outlive the daemon: nothing here
  * keeps state in memory that could not be read again from the paths and the kernel.
  */
+/** A command of the runtime that goes on although the daemon that gave it has ended. */
+export type LeftCommand = {
+  /** Waits as long as one's own command may take, then kills it. */
+  ended(): Promise<void>
+}
+
 export interface Runtime {
   readonly handler: string
   /**
@@ -139,6 +145,8 @@ export interface Runtime {
   reopenLog(paths: ContainerPaths, logPath: string): Promise<void>
   /** What the monitor left at the container's exit; undefined while there is nothing. */
   readExit(id: string, paths: ContainerPaths): ExitRecord | undefined
+  /** Starts that a daemon before this one has left at work, by container. */
+  leftStarts(): Map<string, LeftCommand>
   /** Ids that the runtime's own state directory holds, for the search for orphans. */
   list(): Promise<string[]>
 }
