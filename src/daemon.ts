@@ -3,6 +3,7 @@ import { nowNs } from './base/clock.ts'
 import { setEffectHook } from './base/effects.ts'
 import { messageOf } from './base/errors.ts'
 import { KeyedMutex } from './base/keyed-mutex.ts'
+import { Retries } from './base/retries.ts'
 import { Semaphore } from './base/semaphore.ts'
 import { VERSION } from './base/version.ts'
 import type { Config } from './config/config.ts'
@@ -32,6 +33,7 @@ import {
   openRegistry,
   prepareApparmor,
   specDefaultsOf,
+  streamingOptionsOf,
 } from './node-parts.ts'
 import { FaultHook, parseFaultPlan } from './observe/fault-plan.ts'
 import { createLog, type RootLog } from './observe/log.ts'
@@ -189,6 +191,7 @@ async function compose(
   const network = parts.add(openNetwork(config, log), opened => opened.close())
 
   const events = parts.add(new ContainerEvents(catalog, metrics), opened => opened.close())
+  const retries = parts.add(new Retries({ log }), waiting => waiting.close())
   const shared = {
     catalog,
     paths,
@@ -200,6 +203,7 @@ async function compose(
     log,
     locks: new KeyedMutex(),
     heavy: new Semaphore('runtime', config.runtime.maxParallelOperations),
+    retries,
     host: hostFacts(cgroups),
     specDefaults: specDefaultsOf(config, apparmor.profile),
   }
@@ -287,7 +291,11 @@ async function compose(
 
   await recover(containerContext, podContext, exits, images)
   parts.add(
-    watchExits(paths.exits, id => exits.look(id)),
+    watchExits(
+      paths.exits,
+      id => exits.look(id),
+      error => log.warn({ error: messageOf(error) }, 'exit files could not be looked for'),
+    ),
     watch => watch[Symbol.dispose](),
   )
   const scan = setInterval(() => exits.scan(), EXIT_SCAN_MS)
@@ -303,23 +311,6 @@ async function compose(
     'berth is serving',
   )
   return daemonOf(config, log, timeline, handlers, parts)
-}
-
-function streamingOptionsOf({ api }: Config) {
-  const tls = {
-    cert: api.streamTlsCert,
-    key: api.streamTlsKey,
-    ca: api.streamTlsCa,
-    minVersion: api.tlsMinVersion === 'VersionTLS13' ? ('TLSv1.3' as const) : ('TLSv1.2' as const),
-    cipherSuites: api.tlsCipherSuites,
-  }
-  return {
-    address: api.streamAddress,
-    port: api.streamPort,
-    idleMs: api.streamIdleTimeout,
-    allowedOrigins: api.streamAllowedOrigins,
-    ...(api.streamEnableTls ? { tls } : {}),
-  }
 }
 
 function streamBackend(containers: ContainerService, pods: PodService): StreamBackend {

@@ -259,3 +259,20 @@ export function specDefaultsOf(
     apparmorProfile,
   }
 }
+
+export function streamingOptionsOf({ api }: Config) {
+  const tls = {
+    cert: api.streamTlsCert,
+    key: api.streamTlsKey,
+    ca: api.streamTlsCa,
+    minVersion: api.tlsMinVersion === 'VersionTLS13' ? ('TLSv1.3' as const) : ('TLSv1.2' as const),
+    cipherSuites: api.tlsCipherSuites,
+  }
+  return {
+    address: api.streamAddress,
+    port: api.streamPort,
+    idleMs: api.streamIdleTimeout,
+    allowedOrigins: api.streamAllowedOrigins,
+    ...(api.streamEnableTls ? { tls } : {}),
+  }
+}

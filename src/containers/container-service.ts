@@ -99,11 +99,21 @@ export class ContainerService {
   async remove(idOrPrefix: string, signal?: AbortSignal): Promise<void> {
     const id = this.#context.catalog.findContainer(idOrPrefix)?.id
     if (id === undefined) return
-    await this.#removes.run(id, signal, async () => {
+    await this.#removes.run(id, signal, () => this.#remove(id))
+  }
+
+  /** One that has begun is brought to its end, also if nobody asks again. */
+  async #remove(id: string): Promise<void> {
+    try {
       await removeContainer(this.#context, this.#stops, id)
       this.#stats.forget(id)
       this.#answered.delete(id)
-    })
+    } catch (error) {
+      if (this.#context.catalog.container(id)?.phase === 'removing') {
+        this.#context.retries.later(`removing container ${id}`, () => this.remove(id))
+      }
+      throw error
+    }
   }
 
   /** @throws BerthError not-found */

@@ -1,5 +1,6 @@
 import { posix } from 'node:path'
 import type { KeyedMutex } from '../base/keyed-mutex.ts'
+import type { Retries } from '../base/retries.ts'
 import type { Semaphore } from '../base/semaphore.ts'
 import type { NodePaths } from '../config/paths.ts'
 import type { ImageService } from '../images/image-service.ts'
@@ -40,6 +41,8 @@ export type ContainerContext = {
   readonly locks: KeyedMutex
   /** Bounds the heavy steps (runtime create, delete) of the node: more at once only makes each slower. */
   readonly heavy: Semaphore
+  /** Clean-ups that failed. */
+  readonly retries: Retries
   /** From the leaving of an exec's client to SIGKILL for what it ran; 0 is never. */
   readonly execKillAfterMs: number
   readonly specDefaults: Omit<SpecDefaults, 'allowedAnnotations'>

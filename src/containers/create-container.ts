@@ -22,7 +22,7 @@ import {
 } from './context.ts'
 import type { Exits } from './exits.ts'
 import { prepareLog } from './log-directory.ts'
-import { undoContainer } from './remove-container.ts'
+import { undoContainer, undoLater } from './remove-container.ts'
 import { createFailure } from './runtime-errors.ts'
 
 /**
@@ -191,7 +191,8 @@ async function undo(context: ContainerContext, container: Container, why: unknow
   } catch (error) {
     log.error(
       { containerId: container.id, podId: container.podId, error: messageOf(error), why: messageOf(why) },
-      'a container that could not be created could not be cleared either; its row stays for recovery',
+      'a container that could not be created could not be cleared either; that is tried again',
     )
+    undoLater(context, container.id)
   }
 }

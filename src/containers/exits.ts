@@ -2,7 +2,8 @@ import { copyFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { nowNs, sleep } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
-import type { Container, ContainerExit } from '../model/container.ts'
+import type { Container, ContainerExit, ExitReason } from '../model/container.ts'
+import type { ProcessRef } from '../model/pod.ts'
 import { isAlive, signalProcess, watchExit } from '../os/processes.ts'
 import type { ExitRecord } from '../runtime/runtime.ts'
 import { type ContainerContext, pathsOf, removeCgroups, runtimeOf, stepOf } from './context.ts'
@@ -84,26 +85,39 @@ export class Exits {
 
   /**
    * Removes what an ended container holds in the kernel: leftover processes, runtime state, cgroups, its mount. The
-   * writable layer stays until the container is removed. What fails here is tried again by RemoveContainer.
+   * writable layer stays until the container is removed. What fails here is tried again later, and by RemoveContainer.
    */
   async clear(container: Container): Promise<void> {
-    const { cgroups, snapshots, timeline, log, heavy } = this.#context
-    const runtime = runtimeOf(this.#context, container)
-    const paths = pathsOf(this.#context, container.id)
+    const { log, retries } = this.#context
     try {
-      await timeline.step(stepOf(container, 'exit'), 'runtime-delete', async () => {
-        keepSpec(paths.bundle, paths.persist)
-        await cgroups.kill(container.cgroup)
-        await heavy.run(() => runtime.remove(container.id, paths))
-      })
-      await removeCgroups(this.#context, container)
-      snapshots.unmountRootfs(container.id)
+      await this.#clear(container)
     } catch (error) {
       log.warn(
         { containerId: container.id, error: messageOf(error) },
         'an exited container is not fully cleared yet',
       )
+      retries.later(`clearing container ${container.id}`, () => this.#clearAgain(container.id))
     }
+  }
+
+  async #clear(container: Container): Promise<void> {
+    const { cgroups, snapshots, timeline, heavy } = this.#context
+    const runtime = runtimeOf(this.#context, container)
+    const paths = pathsOf(this.#context, container.id)
+    await timeline.step(stepOf(container, 'exit'), 'runtime-delete', async () => {
+      keepSpec(paths.bundle, paths.persist)
+      await cgroups.kill(container.cgroup)
+      await heavy.run(() => runtime.remove(container.id, paths))
+    })
+    await removeCgroups(this.#context, container)
+    snapshots.unmountRootfs(container.id)
+  }
+
+  #clearAgain(id: string): Promise<void> {
+    return this.#context.locks.run(id, async () => {
+      const container = this.#context.catalog.container(id)
+      if (container?.phase === 'exited') await this.#clear(container)
+    })
   }
 
   /** Resolves when the container has no process any more, or rejects with the signal's reason. */
@@ -146,39 +160,52 @@ export class Exits {
     this.#unmonitored.delete(id)
   }
 
-  /** undefined: it lives. */
+  /** undefined: it lives. That it does is the truth, whatever an exit file says. */
   async #findExit(container: Container): Promise<ContainerExit | undefined> {
-    const runtime = runtimeOf(this.#context, container)
-    const paths = pathsOf(this.#context, container.id)
-    const record = runtime.readExit(container.id, paths)
-    if (record !== undefined) return this.#exitOf(container, record)
-    if (container.init !== undefined && isAlive(container.init)) {
-      if (container.monitor !== undefined && !isAlive(container.monitor)) this.#followUnmonitored(container)
+    const { init, monitor } = container
+    if (init !== undefined && isAlive(init)) {
+      if (monitor === undefined || isAlive(monitor)) return undefined
+      if (container.phase === 'created') return this.#endUnmonitored(container, init)
+      this.#followUnmonitored(container)
       return undefined
     }
-    const late = await this.#awaitExitFile(container)
-    if (late !== undefined) return this.#exitOf(container, late)
-    const lost = container.phase === 'running' || container.phase === 'created'
-    return {
-      code: UNKNOWN_CODE,
-      reason: lost ? 'MonitorLost' : 'Unknown',
-      message: 'the process and its monitor ended without leaving an exit code',
-      finishedAt: nowNs(),
+    const { record, problem, isHung } = await this.#awaitRecord(container)
+    if (record !== undefined) return this.#exitOf(container, record)
+    const lost = !isHung && problem === undefined && container.phase !== 'unknown'
+    return lostExit(
+      lost ? 'MonitorLost' : 'Unknown',
+      problem ??
+        (isHung
+          ? `its monitor did not record its exit within ${EXIT_FILE_WAIT_MS / 1000} s and was killed`
+          : 'the process and its monitor ended without leaving an exit code'),
+    )
+  }
+
+  /** The process has ended. If its monitor has not said how yet, it gets time for it; then it is ended, too. */
+  async #awaitRecord(container: Container): Promise<ExitFinding & { readonly isHung: boolean }> {
+    const { monitor } = container
+    const until = performance.now() + EXIT_FILE_WAIT_MS
+    for (;;) {
+      // In this order: what a monitor writes before it ends is there when it has ended.
+      const works = monitor !== undefined && isAlive(monitor)
+      const found = readExit(this.#context, container)
+      if (found.record !== undefined || !works) return { ...found, isHung: false }
+      if (performance.now() > until) {
+        signalProcess(monitor, SIGKILL)
+        return { ...found, isHung: true }
+      }
+      await sleep(EXIT_FILE_POLL_MS)
     }
   }
 
-  /** The process has ended and its monitor has not said how: give it time, then end it. */
-  async #awaitExitFile(container: Container): Promise<ExitRecord | undefined> {
-    const runtime = runtimeOf(this.#context, container)
-    const paths = pathsOf(this.#context, container.id)
-    const until = performance.now() + EXIT_FILE_WAIT_MS
-    while (container.monitor !== undefined && isAlive(container.monitor) && performance.now() < until) {
-      const record = runtime.readExit(container.id, paths)
-      if (record !== undefined) return record
-      await sleep(EXIT_FILE_POLL_MS)
-    }
-    if (container.monitor !== undefined) signalProcess(container.monitor, SIGKILL)
-    return runtime.readExit(container.id, paths)
+  /** Started without a monitor its output would go nowhere, and its exit code be lost: it never is. */
+  #endUnmonitored(container: Container, init: ProcessRef): ContainerExit {
+    this.#context.log.error(
+      { containerId: container.id, podId: container.podId, monitorPid: container.monitor?.pid },
+      'the monitor of a created container is gone: it cannot be started any more and is killed',
+    )
+    signalProcess(init, SIGKILL)
+    return lostExit('MonitorLost', 'its monitor ended before it was started')
   }
 
   /** Its exit code will be lost, its output is broken; it runs on until it ends or is stopped. */
@@ -207,6 +234,22 @@ export class Exits {
       message: '',
       finishedAt: record.finishedAt > floor ? record.finishedAt : floor,
     }
+  }
+}
+
+function lostExit(reason: ExitReason, message: string): ContainerExit {
+  return { code: UNKNOWN_CODE, reason, message, finishedAt: nowNs() }
+}
+
+type ExitFinding = { readonly record: ExitRecord | undefined; readonly problem: string | undefined }
+
+/** What the monitor has left, or what is wrong with it. */
+export function readExit(context: ContainerContext, container: Container): ExitFinding {
+  try {
+    const record = runtimeOf(context, container).readExit(container.id, pathsOf(context, container.id))
+    return { record, problem: undefined }
+  } catch (error) {
+    return { record: undefined, problem: messageOf(error) }
   }
 }
 

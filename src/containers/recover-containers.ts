@@ -10,8 +10,8 @@ import { isAlive } from '../os/processes.ts'
 import { killLeftExec } from '../runtime/left-execs.ts'
 import type { LeftCommand } from '../runtime/runtime.ts'
 import { type ContainerContext, pathsOf, runtimeOf } from './context.ts'
-import type { Exits } from './exits.ts'
-import { undoContainer } from './remove-container.ts'
+import { type Exits, readExit } from './exits.ts'
+import { undoContainer, undoLater } from './remove-container.ts'
 
 /** Containers looked at side by side: most need a file or two, some a runtime call. */
 const PARALLEL = 8
@@ -41,6 +41,7 @@ export async function recoverContainers(context: ContainerContext, exits: Exits)
           if (container.phase === 'created' || container.phase === 'running') {
             context.catalog.updateContainer(container.id, { phase: 'unknown' })
           }
+          undoLater(context, container.id)
         }
       }),
     ),
@@ -86,7 +87,7 @@ async function recoverContainer(
 
 /** Nothing of it can be alive; the monitor may have left its exit on disk before the node went down. */
 async function recordReboot(context: ContainerContext, exits: Exits, container: Container): Promise<void> {
-  const record = runtimeOf(context, container).readExit(container.id, pathsOf(context, container.id))
+  const { record } = readExit(context, container)
   await exits.record(container, {
     code: record?.code ?? NODE_REBOOT_CODE,
     reason: record === undefined ? 'NodeReboot' : record.code === 0 ? 'Completed' : 'Error',

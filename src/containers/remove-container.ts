@@ -39,3 +39,15 @@ export async function undoContainer(context: ContainerContext, container: Contai
   await snapshots.removeRootfs(container.id)
   rmSync(paths.persist, { recursive: true, force: true })
 }
+
+/** For a row that says so, and whose undo has failed: again later, until nothing of it is left. */
+export function undoLater(context: ContainerContext, id: string): void {
+  context.retries.later(`clearing container ${id}`, () =>
+    context.locks.run(id, async () => {
+      const container = context.catalog.container(id)
+      if (container?.phase !== 'creating' && container?.phase !== 'removing') return
+      await undoContainer(context, container)
+      context.catalog.deleteContainer(id)
+    }),
+  )
+}

@@ -20,6 +20,8 @@ export async function startContainer(
   isStarted: (container: Container) => boolean,
 ): Promise<void> {
   await context.locks.run(id, async () => {
+    // It, or its monitor, may have ended and nobody have noticed yet.
+    await exits.settleLocked(id)
     const container = requireContainer(context.catalog, id)
     if (isStarted(container)) return
     if (container.phase !== 'created') {

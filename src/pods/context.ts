@@ -1,5 +1,6 @@
 import type { Dict } from '../base/dict.ts'
 import type { KeyedMutex } from '../base/keyed-mutex.ts'
+import type { Retries } from '../base/retries.ts'
 import type { Semaphore } from '../base/semaphore.ts'
 import type { NodePaths } from '../config/paths.ts'
 import type { ContainerEvents } from '../containers/container-events.ts'
@@ -33,6 +34,8 @@ export type PodContext = {
   /** One holder per pod id. */
   readonly locks: KeyedMutex
   readonly heavy: Semaphore
+  /** Clean-ups that failed. */
+  readonly retries: Retries
   /** Bounds CNI plugins at work: each is a chain of processes. */
   readonly networkSlots: Semaphore
   readonly host: Omit<HostFacts, 'devices'>

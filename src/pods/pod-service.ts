@@ -62,16 +62,33 @@ export class PodService {
 
   async stop(idOrPrefix: string, signal?: AbortSignal): Promise<void> {
     const id = this.#context.catalog.findPod(idOrPrefix)?.id
-    if (id !== undefined) await this.#stops.run(id, signal, () => stopPod(this.#context, id))
+    if (id !== undefined) await this.#stops.run(id, signal, () => this.#stop(id))
   }
 
   async remove(idOrPrefix: string, signal?: AbortSignal): Promise<void> {
     const id = this.#context.catalog.findPod(idOrPrefix)?.id
     if (id === undefined) return
-    await this.#removes.run(id, signal, async () => {
+    await this.#removes.run(id, signal, () => this.#remove(id))
+  }
+
+  /** What it could not let go of yet (its network, say) is tried again, also if nobody asks. */
+  async #stop(id: string): Promise<void> {
+    try {
+      await stopPod(this.#context, id)
+    } catch (error) {
+      this.#context.retries.later(`stopping pod ${id}`, () => this.stop(id))
+      throw error
+    }
+  }
+
+  async #remove(id: string): Promise<void> {
+    try {
       await removePod(this.#context, id)
       this.#stats.forget(id)
-    })
+    } catch (error) {
+      this.#context.retries.later(`removing pod ${id}`, () => this.remove(id))
+      throw error
+    }
   }
 
   /** @throws BerthError not-found */

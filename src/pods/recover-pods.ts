@@ -9,7 +9,8 @@ import { isPinned } from '../os/namespaces.ts'
 import { bootId } from '../os/node.ts'
 import { isAlive } from '../os/processes.ts'
 import { hasNetwork, type PodContext } from './context.ts'
-import { undoPod } from './remove-pod.ts'
+import { removePod, undoPod } from './remove-pod.ts'
+import { stopPod } from './stop-pod.ts'
 
 const PARALLEL = 8
 
@@ -30,6 +31,10 @@ export async function recoverPods(context: PodContext): Promise<void> {
             'a pod could not be recovered; it is not ready until it is stopped and removed',
           )
           if (pod.phase !== 'removing') context.catalog.updatePod(pod.id, { phase: 'notready' })
+          if (pod.phase === 'creating')
+            context.retries.later(`stopping pod ${pod.id}`, () => stopPod(context, pod.id))
+          if (pod.phase === 'removing')
+            context.retries.later(`removing pod ${pod.id}`, () => removePod(context, pod.id))
         }
       }),
     ),

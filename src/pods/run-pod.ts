@@ -15,6 +15,7 @@ import { writeHosts, writePodFiles } from './pod-files.ts'
 import { startPodInit } from './pod-init.ts'
 import { applyPodResources } from './pod-resources.ts'
 import { undoPod } from './remove-pod.ts'
+import { stopPod } from './stop-pod.ts'
 import { sysctlsOf } from './sysctls.ts'
 
 /** bytes, as every runtime gives (CRI has no field for it) */
@@ -164,5 +165,6 @@ async function undo(context: PodContext, pod: Pod, why: unknown): Promise<void> 
       { podId: pod.id, error: messageOf(error), why: messageOf(why) },
       'a pod that could not be made could not be cleared either; it stays, not ready, until it is stopped and removed',
     )
+    context.retries.later(`stopping pod ${pod.id}`, () => stopPod(context, pod.id))
   }
 }

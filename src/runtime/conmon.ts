@@ -21,7 +21,7 @@ const MAX_LINE = 64 * 1024
 const MAX_STDERR = 16 * 1024
 
 /** Creating pulls in hooks and devices of the node; peers wait as long. */
-const CREATE_MS = 240_000
+const CREATE_LIMIT_MS = 240_000
 
 /** From its exit to the end of what it printed, which is in the pipe by then. */
 const DRAIN_MS = 100
@@ -45,6 +45,8 @@ export type ConmonOptions = {
   /** Leave out the fsync of the log at exit. */
   readonly noSyncLog: boolean
   readonly cgroups: Pick<Cgroups, 'add' | 'remove'>
+  /** ms for a create; 4 minutes unless given. */
+  readonly createLimitMs?: number
 }
 
 export type Processes = { readonly init: ProcessRef; readonly monitor: ProcessRef }
@@ -102,9 +104,11 @@ export class Conmon {
       if (monitorCgroup !== undefined) await this.#confine(monitorCgroup, child.pid)
       effectSync('runtime', 'release-monitor', request.id, () => release(child))
       released = true
-      const stopped = givenUp(request.id, signal, late.signal)
+      const { createLimitMs = CREATE_LIMIT_MS } = this.#options
+      const stopped = givenUp(request.id, createLimitMs, signal, late.signal)
       const pid = await Promise.race([outcome(child, stderr, request.logPath), stopped])
-      return { init: this.#require(pid, 'its process'), monitor: this.#monitorOf(request) }
+      const monitor = this.#monitorOf(request)
+      return { init: this.#initOf(pid, monitor), monitor }
     } catch (error) {
       await this.#abandon(child, released, request)
       throw error
@@ -158,7 +162,7 @@ export class Conmon {
   removeLink(id: string): void {
     this.#removeLink(id)
     effectSync('runtime', 'remove-exit-file', id, () =>
-      rmSync(join(this.#options.exitsDir, id), { force: true }),
+      rmSync(join(this.#options.exitsDir, id), { force: true, recursive: true }),
     )
   }
 
@@ -179,10 +183,15 @@ export class Conmon {
     return monitor
   }
 
-  #require(pid: number, what: string): ProcessRef {
+  /** A pid file with nonsense in it must not have another process killed as the container's. */
+  #initOf(pid: number, monitor: ProcessRef): ProcessRef {
     const ref = processRef(pid)
-    if (ref === undefined) throw internal(`${this.#cli.name} create: ${what} (pid ${pid}) is gone already`)
-    return ref
+    if (ref === undefined)
+      throw internal(`${this.#cli.name} create: its process (pid ${pid}) is gone already`)
+    if (ref.pid !== monitor.pid && BigInt(ref.startTime) >= BigInt(monitor.startTime)) return ref
+    throw internal(
+      `${this.#cli.name} create: it reports the pid ${pid}, which is no process of the container`,
+    )
   }
 
   #arguments(request: CreateRequest): string[] {
@@ -292,13 +301,18 @@ function cancelled(id: string, signal: AbortSignal | undefined): BerthError {
 }
 
 /** Rejects when the caller left or the time is up; never resolves. */
-function givenUp(id: string, signal: AbortSignal | undefined, done: AbortSignal): Promise<never> {
+function givenUp(
+  id: string,
+  limitMs: number,
+  signal: AbortSignal | undefined,
+  done: AbortSignal,
+): Promise<never> {
   const { promise, reject } = Promise.withResolvers<never>()
   const abort = () => reject(cancelled(id, signal))
   signal?.addEventListener('abort', abort, { once: true })
   const timer = setTimeout(() => {
-    reject(new BerthError('deadline', `creating container ${id} took longer than ${CREATE_MS / 1000} s`))
-  }, CREATE_MS)
+    reject(new BerthError('deadline', `creating container ${id} took longer than ${limitMs / 1000} s`))
+  }, limitMs)
   done.addEventListener('abort', () => {
     clearTimeout(timer)
     signal?.removeEventListener('abort', abort)

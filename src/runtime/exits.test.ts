@@ -28,8 +28,11 @@ test('a file that a full disk left empty does not count, the other one does', t 
   const { exits, paths, read } = directories(t)
   for (const text of ['', 'x', '-1', '256', '1e2']) {
     writeFileSync(join(paths.persist, 'exit'), text)
-    assert.equal(read(), undefined, text)
+    assert.throws(read, /expected an exit code, found /, text)
   }
+  rmSync(join(paths.persist, 'exit'))
+  mkdirSync(join(paths.persist, 'exit'))
+  assert.throws(read, /exit: expected a file/)
   writeFileSync(join(exits, 'id'), '3\n')
   assert.equal(read()?.code, 3)
 })
@@ -39,7 +42,11 @@ test('what is there at the start and at each look is reported, but no temporary 
   writeFileSync(join(exits, 'a'), '0')
   writeFileSync(join(exits, 'a.X1'), '0')
   const seen: string[] = []
-  const watch = watchExits(exits, id => seen.push(id))
+  const watch = watchExits(
+    exits,
+    id => seen.push(id),
+    error => assert.fail(String(error)),
+  )
   try {
     assert.deepEqual(seen, ['a'])
     writeFileSync(join(exits, 'b'), '0')

@@ -143,7 +143,10 @@ export interface Runtime {
   endExecs(containerId: string): void
   /** The new log file exists and the old one is no longer written when this returns. */
   reopenLog(paths: ContainerPaths, logPath: string): Promise<void>
-  /** What the monitor left at the container's exit; undefined while there is nothing. */
+  /**
+   * What the monitor left at the container's exit; undefined while there is nothing.
+   * @throws BerthError internal, with what is there, if that is no exit code
+   */
   readExit(id: string, paths: ContainerPaths): ExitRecord | undefined
   /** Starts that a daemon before this one has left at work, by container. */
   leftStarts(): Map<string, LeftCommand>

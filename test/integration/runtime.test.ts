@@ -79,7 +79,11 @@ test('exits are announced, also those from before, and temporary names are not',
   await exitOf(first)
   writeFileSync(join(exits, `${first.id}.A1B2C3`), '')
   const seen = new Set<string>()
-  const watch = watchExits(exits, id => seen.add(id))
+  const watch = watchExits(
+    exits,
+    id => seen.add(id),
+    error => assert.fail(String(error)),
+  )
   try {
     assert.ok(seen.has(first.id))
     const second = await host.run('exit 0')
