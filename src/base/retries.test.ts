@@ -27,10 +27,10 @@ test('what failed is tried again, with growing pauses, until it succeeds', async
   clearInterval(alive)
   assert.equal(tries, 4)
   assert.deepEqual(lines, [
-    'a clean-up failed again {"what":"it","error":"try 1","nextMs":2}',
-    'a clean-up failed again {"what":"it","error":"try 2","nextMs":4}',
-    'a clean-up failed again {"what":"it","error":"try 3","nextMs":8}',
-    'a clean-up that had failed is done {"what":"it"}',
+    'what had failed has failed again {"what":"it","error":"try 1","nextMs":2}',
+    'what had failed has failed again {"what":"it","error":"try 2","nextMs":4}',
+    'what had failed has failed again {"what":"it","error":"try 3","nextMs":8}',
+    'what had failed is done {"what":"it"}',
   ])
   retries.close()
 })

@@ -1,6 +1,6 @@
 import { messageOf } from './errors.ts'
 
-/** What hindered a clean-up may be over soon: a plugin that was being replaced, a process on its way out. */
+/** What hindered it may be over soon: a plugin that was being replaced, a process on its way out. */
 const FIRST_MS = 5000
 
 /** What lasts (a dead file server) is looked at this often, without anybody's asking. */
@@ -17,8 +17,8 @@ type RetriesOptions = {
 }
 
 /**
- * Clean-ups that failed, tried again with growing pauses until they succeed: nobody else may ever ask for them. Memory
- * only; what a start of the daemon does anyway is not remembered beyond it.
+ * Work for which nobody else may ever ask (clean-ups, recoveries), tried again with growing pauses until it succeeds.
+ * Memory only: what a start of the daemon does anyway is not remembered beyond it.
  */
 export class Retries {
   readonly #options: RetriesOptions
@@ -30,7 +30,7 @@ export class Retries {
   }
 
   /**
-   * Tries `work` later, and again until it succeeds. One that waits already under this key stays as it is.
+   * Tries `work` later, and again until it does not throw. One that waits already under this key stays as it is.
    * @param what `clearing container 0123…`, also the key
    */
   later(what: string, work: () => Promise<void>): void {
@@ -54,11 +54,11 @@ export class Retries {
     try {
       await work()
       this.#timers.delete(what)
-      log.info({ what }, 'a clean-up that had failed is done')
+      log.info({ what }, 'what had failed is done')
     } catch (error) {
       this.#timers.delete(what)
       const next = Math.min(pauseMs * 2, LONGEST_MS)
-      log.warn({ what, error: messageOf(error), nextMs: next }, 'a clean-up failed again')
+      log.warn({ what, error: messageOf(error), nextMs: next }, 'what had failed has failed again')
       this.#wait(what, work, next)
     }
   }

@@ -41,7 +41,7 @@ export type ContainerContext = {
   readonly locks: KeyedMutex
   /** Bounds the heavy steps (runtime create, delete) of the node: more at once only makes each slower. */
   readonly heavy: Semaphore
-  /** Clean-ups that failed. */
+  /** Clean-ups and recoveries that failed. */
   readonly retries: Retries
   /** From the leaving of an exec's client to SIGKILL for what it ran; 0 is never. */
   readonly execKillAfterMs: number

@@ -38,10 +38,9 @@ export async function recoverContainers(context: ContainerContext, exits: Exits)
             'a container could not be recovered; stopping and removing it still works',
           )
           // A row that undoes or removes keeps its phase: that is what has to be done again.
-          if (container.phase === 'created' || container.phase === 'running') {
-            context.catalog.updateContainer(container.id, { phase: 'unknown' })
-          }
-          undoLater(context, container.id)
+          if (LIVING.has(container.phase)) {
+            recoverLater(context, exits, container.id)
+          } else undoLater(context, container.id)
         }
       }),
     ),
@@ -80,7 +79,7 @@ async function recoverContainer(
       if (context.catalog.pod(container.podId)?.bootId !== bootId())
         await recordReboot(context, exits, container)
       else if (start === undefined)
-        await context.locks.run(container.id, () => adopt(context, exits, container))
+        await context.locks.run(container.id, () => adopt(context, exits, container.id))
       else void adoptStarted(context, exits, container, start)
   }
 }
@@ -109,28 +108,48 @@ async function adoptStarted(
   try {
     await context.locks.run(id, async () => {
       await start.ended()
-      const container = context.catalog.container(id)
-      if (container !== undefined) await adopt(context, exits, container)
+      await adopt(context, exits, id)
     })
   } catch (error) {
     context.log.error({ containerId: id, podId, error: messageOf(error) }, 'a start could not be waited for')
+    recoverLater(context, exits, id)
   }
 }
 
+/** Until then its state is unknown. */
+function recoverLater(context: ContainerContext, exits: Exits, id: string): void {
+  context.catalog.updateContainer(id, { phase: 'unknown' })
+  context.retries.later(`recovering container ${id}`, () =>
+    context.locks.run(id, () => adopt(context, exits, id)),
+  )
+}
+
+const LIVING: ReadonlySet<Container['phase']> = new Set(['created', 'running', 'unknown'])
+
 /** The caller holds the container's lock. */
-async function adopt(context: ContainerContext, exits: Exits, container: Container): Promise<void> {
-  let current = container
-  if (container.init !== undefined && isAlive(container.init) && container.phase === 'created') {
-    // The daemon may have died between the start and its record.
-    const state = await runtimeOf(context, container).state(container.id)
-    if (state?.status === 'running' || state?.status === 'paused') {
-      current =
-        context.catalog.updateContainer(container.id, { phase: 'running', startedAt: nowNs() }) ?? container
-      context.events.emit('started', container.podId, container.id)
-    }
+async function adopt(context: ContainerContext, exits: Exits, id: string): Promise<void> {
+  const container = context.catalog.container(id)
+  // Stopped, removed or ended, where this comes late.
+  if (container === undefined || !LIVING.has(container.phase)) return
+  exits.follow(await withKnownPhase(context, container))
+  await exits.settleLocked(id)
+}
+
+/** The daemon may have died between the start and its record; an earlier one may not have learnt what it was. */
+async function withKnownPhase(context: ContainerContext, container: Container): Promise<Container> {
+  const { id, podId, init, phase, startedAt } = container
+  if (phase === 'running' || init === undefined || !isAlive(init)) return container
+  const status = (await runtimeOf(context, container).state(id))?.status
+  if (status === 'running' || status === 'paused') {
+    const started = { phase: 'running', startedAt: startedAt > 0n ? startedAt : nowNs() } as const
+    const updated = context.catalog.updateContainer(id, started) ?? container
+    if (startedAt === 0n) context.events.emit('started', podId, id)
+    return updated
   }
-  exits.follow(current)
-  await exits.settleLocked(container.id)
+  if (status === 'created' && phase === 'unknown') {
+    return context.catalog.updateContainer(id, { phase: 'created' }) ?? container
+  }
+  return container
 }
 
 /**

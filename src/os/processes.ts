@@ -244,6 +244,11 @@ export function signalChild(pid: number, signal: number): void {
   })
 }
 
+/** For a pid that somebody reports: what was there before cannot be what was made since. */
+export function beganAfter(ref: ProcessRef, earlier: ProcessRef): boolean {
+  return ref.pid !== earlier.pid && BigInt(ref.startTime) >= BigInt(earlier.startTime)
+}
+
 /** It leads a session, whose number is its pid. */
 export function leadsSession(ref: ProcessRef): boolean {
   const stat = readStat(ref.pid)

@@ -81,8 +81,18 @@ function startError(file: string, cwd: string | undefined, error: unknown): Bert
   if (code === 'EACCES' || code === 'ENOEXEC') {
     return new BerthError('precondition', `cannot start ${file}: not an executable program`, error)
   }
+  if (code !== undefined && SHORTAGES.has(code)) {
+    return new BerthError(
+      'unavailable',
+      `cannot start ${file}: the node is short of it: ${messageOf(error)}`,
+      error,
+    )
+  }
   return internal(`cannot start ${file}: ${messageOf(error)}`, error)
 }
+
+/** Of processes, memory or descriptors: a later try may succeed. */
+const SHORTAGES: ReadonlySet<string> = new Set(['EAGAIN', 'ENOMEM', 'EMFILE', 'ENFILE'])
 
 type End = { readonly kind: ChildFd; readonly ours: number | undefined }
 
@@ -170,6 +180,9 @@ export type RunResult = { readonly code: number; readonly stdout: Buffer; readon
 
 const DEFAULT_MAX_OUTPUT = 1024 * 1024
 
+/** From SIGKILL to gone: longer only for a process that hangs in the kernel, for which nobody waits. */
+const DEATH_MS = 5000
+
 // A grandchild may hold the pipes for good; what the program itself wrote is there at once.
 const DRAIN_MS = 2000
 
@@ -199,7 +212,7 @@ export async function run(file: string, options: RunOptions): Promise<RunResult>
   }
 }
 
-/** The exit code, or the error for which the child was killed; in either case it has ended. */
+/** The exit code, or the error for which the child was killed; it has ended then, unless the error says otherwise. */
 async function untilExit(
   child: Child,
   label: string,
@@ -207,21 +220,30 @@ async function untilExit(
   signal: AbortSignal | undefined,
 ): Promise<number> {
   let failure: BerthError | undefined
+  let death: NodeJS.Timeout | undefined
+  const { promise: undying, reject } = Promise.withResolvers<never>()
   const stop = (error: BerthError) => {
     failure ??= error
     child.kill('SIGKILL')
+    death ??= setTimeout(() => reject(survived(error, child.pid)), DEATH_MS)
   }
   const onAbort = () => stop(cancelled(label, signal))
   const timer = timeoutMs === 0 ? undefined : setTimeout(() => stop(late(label, timeoutMs)), timeoutMs)
   signal?.addEventListener('abort', onAbort, { once: true })
   try {
-    const code = await child.exited
+    const code = await Promise.race([child.exited, undying])
     if (failure !== undefined) throw failure
     return code
   } finally {
     clearTimeout(timer)
+    clearTimeout(death)
     signal?.removeEventListener('abort', onAbort)
   }
+}
+
+function survived(why: BerthError, pid: number): BerthError {
+  const long = `it has not ended ${DEATH_MS / 1000} s after SIGKILL (pid ${pid}): it hangs in the kernel`
+  return new BerthError(why.code, `${why.message}; ${long}`, why)
 }
 
 /** Waits for `work`, but no longer than `ms`. */

@@ -34,7 +34,7 @@ export type PodContext = {
   /** One holder per pod id. */
   readonly locks: KeyedMutex
   readonly heavy: Semaphore
-  /** Clean-ups that failed. */
+  /** Clean-ups and recoveries that failed. */
   readonly retries: Retries
   /** Bounds CNI plugins at work: each is a chain of processes. */
   readonly networkSlots: Semaphore

@@ -5,7 +5,7 @@ import { effectSync } from '../base/effects.ts'
 import { BerthError, errnoOf, internal, invalid } from '../base/errors.ts'
 import type { ProcessRef } from '../model/pod.ts'
 import type { Cgroups } from '../os/cgroup/cgroup.ts'
-import { isAlive, processesWithArguments, processRef } from '../os/processes.ts'
+import { beganAfter, isAlive, processesWithArguments, processRef } from '../os/processes.ts'
 import { type Child, run, start } from '../os/spawn.ts'
 import { Capture } from './capture.ts'
 import type { OciCli } from './oci-cli.ts'
@@ -188,7 +188,7 @@ export class Conmon {
     const ref = processRef(pid)
     if (ref === undefined)
       throw internal(`${this.#cli.name} create: its process (pid ${pid}) is gone already`)
-    if (ref.pid !== monitor.pid && BigInt(ref.startTime) >= BigInt(monitor.startTime)) return ref
+    if (beganAfter(ref, monitor)) return ref
     throw internal(
       `${this.#cli.name} create: it reports the pid ${pid}, which is no process of the container`,
     )

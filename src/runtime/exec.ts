@@ -8,7 +8,7 @@ import type { OciProcess } from '../model/oci.ts'
 import type { ProcessRef } from '../model/pod.ts'
 import { exitOf } from '../os/children.ts'
 import { ensureDir } from '../os/files.ts'
-import { processRef, signalChild } from '../os/processes.ts'
+import { beganAfter, processRef, signalChild } from '../os/processes.ts'
 import { type ChildFd, start } from '../os/spawn.ts'
 import { ConsoleSocket } from '../os/terminals.ts'
 import { Capture } from './capture.ts'
@@ -93,6 +93,11 @@ export class Exec {
     })
     this.#runtime = processRef(runtime.pid)
     const ends = runtime.streams as Ends
+    const { commandLimitMs, name } = this.#cli
+    const late = setTimeout(() => {
+      const long = `it has not started the command within ${commandLimitMs / 1000} s`
+      this.stop(new BerthError('deadline', `${name} exec: ${long}`))
+    }, commandLimitMs)
     try {
       const code = await Promise.race([runtime.exited, this.stopped])
       if (code instanceof BerthError) throw code
@@ -105,6 +110,8 @@ export class Exec {
         for (const end of ends) end?.destroy()
       }
       throw error
+    } finally {
+      clearTimeout(late)
     }
   }
 
@@ -112,13 +119,22 @@ export class Exec {
     const { name } = this.#cli
     const pid = readPid(this.#command.directory)
     if (pid === undefined) throw internal(`${name} exec: it has left no pid`)
-    this.#process = processRef(pid)
+    this.#process = this.#begun(pid)
+    if (this.#process === undefined)
+      throw internal(`${name} exec: it reports the pid ${pid}, which is no process that it has started`)
     const exited = exitOf(pid)
-    if (this.#process !== undefined) this.#write(EXEC_FILES.startTime, this.#process.startTime)
+    this.#write(EXEC_FILES.startTime, this.#process.startTime)
     const terminal = console?.take()
     if (console !== undefined && terminal === undefined)
       throw internal(`${name} exec: it has sent no terminal`)
     return { exited, stdin, stdout, stderr, terminal }
+  }
+
+  /** A pid file with nonsense in it must not have another process waited for, or killed. */
+  #begun(pid: number): ProcessRef | undefined {
+    const ref = processRef(pid)
+    const runtime = this.#runtime
+    return ref !== undefined && (runtime === undefined || beganAfter(ref, runtime)) ? ref : undefined
   }
 
   async #failure(stderr: Readable): Promise<BerthError> {
@@ -137,7 +153,7 @@ export class Exec {
   async kill(): Promise<void> {
     if (this.#runtime !== undefined) await killTree(this.#runtime)
     const pid = readPid(this.#command.directory)
-    const process = this.#process ?? (pid === undefined ? undefined : processRef(pid))
+    const process = this.#process ?? (pid === undefined ? undefined : this.#begun(pid))
     if (process !== undefined) await killTree(process)
   }
 

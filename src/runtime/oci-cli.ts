@@ -1,6 +1,6 @@
 import { existsSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { errnoOf, internal, messageOf, precondition } from '../base/errors.ts'
+import { errnoOf, internal, precondition } from '../base/errors.ts'
 import { removeTree } from '../os/files.ts'
 import { argumentsOf, processesWithArguments } from '../os/processes.ts'
 import { type RunResult, run } from '../os/spawn.ts'
@@ -9,7 +9,10 @@ import type { LeftCommand, RuntimeFeatures, RuntimeState, RuntimeStatus } from '
 import { readableError } from './text.ts'
 
 /** A command may run hooks of the node; beyond this it hangs (kubelet itself waits two minutes). */
-const COMMAND_MS = 120_000
+const COMMAND_LIMIT_MS = 120_000
+
+/** For the state, which is a file that is read: a runtime that hangs must not keep the daemon from starting. */
+const STATE_LIMIT_MS = 10_000
 
 /** For a program that says who it is: a broken one must not keep the daemon from starting. */
 const PROBE_MS = 10_000
@@ -24,6 +27,8 @@ export type OciCliOptions = {
   /** Its whole environment. */
   readonly env: Readonly<Record<string, string>>
   readonly systemdCgroup: boolean
+  /** ms for a command; 2 minutes unless given. */
+  readonly commandLimitMs?: number
 }
 
 /** The command line that runc-compatible OCI runtimes share. Failure is an exit code; the words differ. */
@@ -49,15 +54,20 @@ export class OciCli {
     return this.#path
   }
 
+  /** ms */
+  get commandLimitMs(): number {
+    return this.#options.commandLimitMs ?? COMMAND_LIMIT_MS
+  }
+
   get env(): Readonly<Record<string, string>> {
     return this.#options.env
   }
 
-  call(args: readonly string[], stdin?: string, timeoutMs = COMMAND_MS): Promise<RunResult> {
+  call(args: readonly string[], stdin?: string, limitMs = this.commandLimitMs): Promise<RunResult> {
     return run(this.path, {
       args: [...this.globalArgs, ...args],
       env: this.env,
-      timeoutMs,
+      timeoutMs: Math.min(limitMs, this.commandLimitMs),
       label: `${this.name} ${args[0]}`,
       ...(stdin === undefined ? {} : { stdin }),
     })
@@ -83,7 +93,7 @@ export class OciCli {
         argumentsOf(ref.pid).at(-1) ?? '',
         {
           ended: async () => {
-            if (!(await hasEnded(ref, COMMAND_MS))) await killTree(ref)
+            if (!(await hasEnded(ref, this.commandLimitMs))) await killTree(ref)
           },
         },
       ]),
@@ -107,27 +117,32 @@ export class OciCli {
 
   async state(id: string): Promise<RuntimeState | undefined> {
     if (!this.knows(id)) return undefined
-    const result = await this.call(['state', id])
+    const result = await this.call(['state', id], undefined, STATE_LIMIT_MS)
     if (result.code === 0) return this.#parseState(result.stdout.toString())
     if (!this.knows(id)) return undefined
     throw this.failed('state', result)
   }
 
   #parseState(text: string): RuntimeState {
-    const state = this.#json(text) as { status?: unknown; pid?: unknown }
-    const { status, pid } = state
+    const { status, pid } = this.#json('state', text)
     if (isStatus(status) && typeof pid === 'number') return { status, pid }
     throw internal(
       `${this.name} state: expected a status and a pid, got ${readableError(text).slice(0, 200)}`,
     )
   }
 
-  #json(text: string): Record<string, unknown> {
+  #json(command: string, text: string): Record<string, unknown> {
+    let value: unknown
     try {
-      return JSON.parse(text) as Record<string, unknown>
-    } catch (error) {
-      throw internal(`${this.name}: expected JSON: ${messageOf(error)}`, error)
+      value = JSON.parse(text)
+    } catch {
+      value = undefined
     }
+    if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+      return value as Record<string, unknown>
+    }
+    const found = readableError(text).slice(0, 200)
+    throw internal(`${this.name} ${command}: expected a JSON object, got ${found}`)
   }
 
   /** Removes what the runtime knows of a container, for one that cannot do it itself any more. */
@@ -150,27 +165,28 @@ export class OciCli {
     )
   }
 
-  async works(): Promise<boolean> {
-    return this.version().then(
-      () => true,
-      () => false,
-    )
-  }
-
   /** What `features` says; a runtime without that command has none but seccomp, which `create` would refuse. */
   async features(): Promise<RuntimeFeatures> {
     const result = await this.call(['features'], undefined, PROBE_MS)
     if (result.code !== 0) return { recursiveReadOnly: false, idmap: false, seccomp: true }
-    const { mountOptions, linux } = this.#json(result.stdout.toString()) as {
-      mountOptions?: string[]
-      linux?: { seccomp?: { enabled?: boolean }; mountExtensions?: { idmap?: { enabled?: boolean } } }
-    }
+    const { mountOptions, linux } = this.#json('features', result.stdout.toString())
+    const parts = memberOf(linux, 'mountExtensions')
     return {
-      recursiveReadOnly: mountOptions?.includes('rro') === true,
-      idmap: linux?.mountExtensions?.idmap?.enabled === true,
-      seccomp: linux?.seccomp?.enabled === true,
+      recursiveReadOnly: Array.isArray(mountOptions) && mountOptions.includes('rro'),
+      idmap: memberOf(memberOf(parts, 'idmap'), 'enabled') === true,
+      seccomp: memberOf(memberOf(linux, 'seccomp'), 'enabled') === true,
     }
   }
+
+  /** A created container of runc's or crun's waits at this file for its start, and only then. */
+  awaitsStart(id: string): boolean {
+    return existsSync(join(this.#options.runtimeRoot, id, 'exec.fifo'))
+  }
+}
+
+/** Of whatever a runtime has printed. */
+function memberOf(value: unknown, name: string): unknown {
+  return typeof value === 'object' && value !== null ? (value as Record<string, unknown>)[name] : undefined
 }
 
 function isStatus(value: unknown): value is RuntimeStatus {

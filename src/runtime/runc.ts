@@ -1,12 +1,13 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { effectSync } from '../base/effects.ts'
-import { BerthError, errnoOf, messageOf, precondition } from '../base/errors.ts'
+import { BerthError, errnoOf, internal, isCode, messageOf, precondition } from '../base/errors.ts'
 import type { OciResources } from '../model/oci.ts'
 import type { ProcessRef } from '../model/pod.ts'
 import type { Log } from '../observe/log.ts'
 import { ensureDir, removeTree } from '../os/files.ts'
 import { reapOrphan, signalProcess } from '../os/processes.ts'
+import type { RunResult } from '../os/spawn.ts'
 import { knownWeakness } from './advisories.ts'
 import { Attachments } from './attach.ts'
 import type { Channels } from './channels.ts'
@@ -158,6 +159,11 @@ class RuncRuntime implements Runtime {
 
   async start(id: string, _paths: ContainerPaths): Promise<void> {
     await this.#cli.mustCall(['start', id])
+    if (this.#cli.awaitsStart(id) && (await this.#cli.state(id))?.status === 'created') {
+      throw internal(
+        `${this.#cli.name} start: it reports success, but the container still waits for its start`,
+      )
+    }
   }
 
   state(id: string): Promise<RuntimeState | undefined> {
@@ -194,15 +200,47 @@ class RuncRuntime implements Runtime {
     throw new BerthError('deadline', `container ${id}: its process (pid ${init.pid}) survived SIGKILL`)
   }
 
+  /**
+   * What the runtime keeps of a container whose process is dead. One that can neither delete it nor say what it is
+   * (its file was damaged, its program is missing) will never do so: its directory is removed.
+   */
   async #deleteState(id: string): Promise<void> {
     if (!this.#cli.knows(id)) return
+    const problem = await this.#tryDelete(id)
+    if (problem === undefined) return
+    if (await this.#knowsState(id)) throw problem
+    this.#log.warn(
+      { containerId: id, error: messageOf(problem) },
+      'the runtime cannot delete an ended container: what it knows of it is removed',
+    )
+    await this.#cli.forget(id)
+  }
+
+  /** @returns why it is not deleted */
+  async #tryDelete(id: string): Promise<unknown> {
+    let result: RunResult | undefined
     try {
-      const result = await this.#cli.call(['delete', id])
-      if (result.code === 0 || !this.#cli.knows(id)) return
-      await this.#cli.mustCall(['delete', '--force', id])
+      for (const args of [
+        ['delete', id],
+        ['delete', '--force', id],
+      ]) {
+        result = await this.#cli.call(args)
+        if (!this.#cli.knows(id)) return undefined
+      }
     } catch (error) {
-      if (await this.#cli.works()) throw error
-      await this.#cli.forget(id)
+      return error
+    }
+    if (result?.code !== 0) return this.#cli.failed('delete', result!)
+    return internal(`${this.#cli.name} delete: it reports success, but still knows container ${id}`)
+  }
+
+  /** @throws BerthError if it may know later: it hangs, or the node is short of something */
+  async #knowsState(id: string): Promise<boolean> {
+    try {
+      return (await this.#cli.state(id)) !== undefined
+    } catch (error) {
+      if (isCode(error, 'internal') || isCode(error, 'precondition')) return false
+      throw error
     }
   }
 
