@@ -39,13 +39,13 @@ const phases: Record<(typeof phaseNames)[number], Phase> = {
       program('types', 'node_modules/typescript/bin/tsc', '-p', '.'),
       program('lint and format', 'node_modules/@biomejs/biome/bin/biome', 'check', '--error-on-warnings'),
       program('dead code', 'node_modules/knip/bin/knip.js', '--no-progress'),
-      ...testFiles('test/architecture/**/*.test.ts', 60),
+      ...testFiles('test/architecture/**/*.test.ts', 600),
     ],
   },
   unit: {
     // The tests of this runner mostly wait.
     parallel: cpus + 1,
-    jobs: () => [...testFiles('test/{driver,support}/**/*.test.ts', 60), ...unitTests()],
+    jobs: () => [...testFiles('test/{driver,support}/**/*.test.ts', 600), ...unitTests()],
   },
   fuzz: {
     parallel: cpus,
@@ -55,8 +55,8 @@ const phases: Record<(typeof phaseNames)[number], Phase> = {
   integration: {
     // One at a time: they share the machine's mounts, cgroups and ports, and what is left behind has one culprit.
     parallel: 1,
-    // Grace periods and restarts add up to a minute in the longest file; a busy machine takes a few times as long.
-    jobs: () => testFiles('test/{integration,faults}/**/*.test.ts', 300),
+    // Grace periods and restarts add up to a minute in the longest file; a busy machine takes many times as long.
+    jobs: () => testFiles('test/{integration,faults}/**/*.test.ts', 900),
   },
   guest: {
     parallel: 1,
@@ -71,7 +71,8 @@ const phases: Record<(typeof phaseNames)[number], Phase> = {
 }
 
 function program(name: string, ...args: string[]): Job {
-  return () => runProgram(name, args, 60)
+  // Each takes seconds on an idle machine, and twenty times as long on one that is full of daemons under test.
+  return () => runProgram(name, args, 600)
 }
 
 function findFiles(pattern: string): string[] {
@@ -97,7 +98,7 @@ function unitTests(): Job[] {
   return [...shares.values()].map((share, index) => {
     const files = share.map(([, path]) => path)
     const name = files.length === 1 ? files[0]! : `unit tests ${index + 1}/${shares.size}`
-    return () => runTests({ name, files, scratch, limitSeconds: 120 })
+    return () => runTests({ name, files, scratch, limitSeconds: 900 })
   })
 }
 
