@@ -1,7 +1,8 @@
 /**
  * Runs the tests: `node test/run.ts [check] [unit] [fuzz] [integration] [conformance] [guest] [PART-OF-A-PATH …]`. The last
  * line says `N passed, N failed, N skipped`; the exit code is 1 if anything failed or was left behind. `--runs N`
- * repeats the conformance suite, `--focus REGEX` selects specs of it.
+ * repeats the conformance suite, `--focus REGEX` selects specs of it. `--all` runs all of the guest tests, also those
+ * that take minutes.
  */
 import { globSync, mkdtempSync, rmSync } from 'node:fs'
 import { availableParallelism, tmpdir } from 'node:os'
@@ -11,13 +12,24 @@ import { type Outcome, runProgram, runTests } from './driver/files.ts'
 import { leftovers, takeSnapshot } from './driver/leftovers.ts'
 
 type Job = () => Promise<Outcome>
-type Phase = { readonly parallel: number; readonly jobs: () => Job[] }
+type Phase = {
+  readonly parallel: number
+  /** What all jobs need; if it fails, none is run. */
+  readonly prepare?: Job
+  readonly jobs: () => Job[]
+}
+
+const PREPARE_GUEST = 'test/support/guest/prepare.ts'
 
 process.chdir(join(import.meta.dirname, '..'))
 const phaseNames = ['check', 'unit', 'fuzz', 'integration', 'conformance', 'guest'] as const
 const { positionals: asked, values: suite } = parseArgs({
   allowPositionals: true,
-  options: { runs: { type: 'string', default: '1' }, focus: { type: 'string', default: '' } },
+  options: {
+    runs: { type: 'string', default: '1' },
+    focus: { type: 'string', default: '' },
+    all: { type: 'boolean', default: false },
+  },
 })
 if (!/^[1-9]\d?$/.test(suite.runs)) {
   console.error(`--runs ${suite.runs}: expected a number from 1 to 99`)
@@ -25,6 +37,7 @@ if (!/^[1-9]\d?$/.test(suite.runs)) {
 }
 process.env.BERTH_CONFORMANCE_RUNS = suite.runs
 process.env.BERTH_CONFORMANCE_FOCUS = suite.focus
+process.env.BERTH_GUEST_ALL = suite.all ? '1' : ''
 const wanted = phaseNames.filter(name => asked.includes(name))
 const filters = asked.filter(name => !(phaseNames as readonly string[]).includes(name))
 const scratch = mkdtempSync(join(tmpdir(), 'berth-tests-'))
@@ -59,9 +72,19 @@ const phases: Record<(typeof phaseNames)[number], Phase> = {
     jobs: () => testFiles('test/{integration,faults}/**/*.test.ts', 900),
   },
   guest: {
-    parallel: 1,
+    // Each has a machine of its own, with 1.5 GiB, which keeps about one processor busy.
+    parallel: Math.min(2, cpus),
+    prepare: async () => {
+      const outcome = await runProgram(
+        'the packed program, and a machine that was booted',
+        [PREPARE_GUEST],
+        300,
+      )
+      process.env.BERTH_GUEST_PROGRAM = outcome.output
+      return outcome
+    },
     // Everything inside is emulated, and a busy machine emulates slowly.
-    jobs: () => testFiles('test/guest/**/*.test.ts', 900),
+    jobs: () => testFiles(`test/guest/${suite.all ? '**/' : ''}*.test.ts`, suite.all ? 3600 : 900),
   },
   conformance: {
     parallel: 1,
@@ -102,11 +125,17 @@ function unitTests(): Job[] {
   })
 }
 
-async function runPhase(name: string, { parallel, jobs }: Phase): Promise<Outcome[]> {
+async function runPhase(name: string, { parallel, prepare, jobs }: Phase): Promise<Outcome[]> {
   const queue = jobs()
   const outcomes: Outcome[] = []
   if (queue.length > 0) console.log(`\n${name}`)
   const started = performance.now()
+  if (queue.length > 0 && prepare !== undefined) {
+    const outcome = await prepare()
+    outcomes.push(outcome)
+    show(outcome)
+    if (outcome.failed > 0) return outcomes
+  }
   const worker = async () => {
     for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
       const outcome = await job()

@@ -260,15 +260,20 @@ export class BerthDaemon {
     await this.up(env)
   }
 
-  /**
-   * What a power cut and a boot do: every process, mount, namespace and rule is gone, the run directory empty, the
-   * boot id another one (the node's own cannot change, so the rows get one of the past).
-   */
-  async reboot(): Promise<void> {
+  /** Every process, mount, namespace and rule is gone, the run directory empty. */
+  async powerOff(): Promise<void> {
     await this.kill9()
     await destroy(this)
     for (const verb of ['-F', '-X']) await output('iptables', '-t', 'nat', verb)
     rmSync(this.runRoot, { recursive: true, force: true })
+  }
+
+  /**
+   * What a power cut and a boot do: after `powerOff` the boot id is another one (the node's own cannot change, so the
+   * rows get one of the past).
+   */
+  async reboot(): Promise<void> {
+    await this.powerOff()
     const database = new Database(join(this.root, 'berth.db'))
     database.exec(`UPDATE pods SET boot_id = 'an earlier boot'`)
     database.close()

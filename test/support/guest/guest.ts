@@ -29,6 +29,7 @@ export class Guest {
   #machine: Machine | undefined
   #shell: Shell | undefined
   #port = 0
+  #attached = 0
 
   /** Goes on from a machine that was booted and frozen once for this image, so it is there in seconds. */
   static async start(): Promise<Guest> {
@@ -51,6 +52,11 @@ export class Guest {
     }
   }
 
+  /** Makes the frozen machine, so that several processes find it. */
+  static async prepare(): Promise<void> {
+    await frozenGuest(GuestImage.find())
+  }
+
   /** Boots one, and keeps its memory, its state and its disk in `directory`. */
   static async freeze(image: GuestImage, directory: string): Promise<void> {
     await using guest = new Guest(image, await programImage())
@@ -67,6 +73,22 @@ export class Guest {
     await guest.#machine?.qmp.execute('quit').catch(() => undefined)
     await guest.#machine?.cut()
     copyFileSync(guest.#disk, join(directory, 'disk.qcow2'))
+  }
+
+  /** Boots one, which takes ten times as long: it has a boot id of its own. */
+  static async boot(): Promise<Guest> {
+    const image = GuestImage.find()
+    const guest = new Guest(image, await programImage())
+    try {
+      await image.layer(guest.#disk, image.disk, 'raw')
+      await guest.#launch({ kind: 'boot' })
+      await guest.#booted()
+      await guest.#install()
+      return guest
+    } catch (error) {
+      await guest[Symbol.asyncDispose]()
+      throw error
+    }
   }
 
   private constructor(image: GuestImage, program: string) {
@@ -110,6 +132,32 @@ export class Guest {
   /** What listens at 127.0.0.1:`port` on the host is there in the guest, too; gone with the next reboot. */
   async admit(port: number): Promise<void> {
     await this.#connected.forward('-R', `127.0.0.1:${port}:127.0.0.1:${port}`)
+  }
+
+  /**
+   * Plugs in a further disk and mounts it at `path`; gone with the next reboot. `source` is a raw image, or the socket of
+   * a server.
+   */
+  async attachDisk(
+    source: { readonly file: string } | { readonly socket: string },
+    path: string,
+  ): Promise<void> {
+    const node = `disk${++this.#attached}`
+    const driver =
+      'file' in source
+        ? { driver: 'raw', file: { driver: 'file', filename: source.file } }
+        : { driver: 'nbd', server: { type: 'unix', path: source.socket } }
+    await this.#machine?.qmp.execute('blockdev-add', { 'node-name': node, ...driver })
+    await this.#machine?.qmp.execute('device_add', {
+      driver: 'virtio-blk-pci',
+      drive: node,
+      id: node,
+      serial: node,
+    })
+    const device = `/dev/disk/by-id/virtio-${node}`
+    await this.output(
+      `for i in $(seq 600); do [ -b ${device} ] && break; sleep 0.1; done; mkdir -p ${path}; mount ${device} ${path}`,
+    )
   }
 
   /** In good order. Returns when it is up again. */

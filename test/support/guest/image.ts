@@ -72,9 +72,11 @@ export class GuestImage {
 
 /**
  * The packed program as an ext4 image, which the guest mounts at /opt/berth.
- * @returns its path, which names its content
+ * @returns its path, which names its content; BERTH_GUEST_PROGRAM if somebody has made it for several processes
  */
 export async function programImage(): Promise<string> {
+  const made = process.env.BERTH_GUEST_PROGRAM
+  if (made !== undefined && made !== '') return made
   const tree = (await output('bash', join(checkout, 'scripts/package.sh'), '--tree')).trim()
   const files = await output(
     'find',

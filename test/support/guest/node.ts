@@ -15,6 +15,12 @@ const MIRRORED = ['docker.io', 'registry.k8s.io']
 export type GuestNodeOptions = {
   /** TOML of a drop-in. */
   readonly config?: string
+  /** Where host-local keeps which pod has which address. */
+  readonly ipamDir?: string
+  /** Boots it, instead of going on from a frozen machine: its boot id is no other guest's. */
+  readonly cold?: boolean
+  /** Before its daemon is started for the first time. */
+  readonly prepare?: (guest: Guest) => Promise<void>
 }
 
 /** A guest whose systemd runs the packed daemon, and a registry on the host that it pulls from. */
@@ -28,17 +34,21 @@ export class GuestNode implements TestNode, AsyncDisposable {
   #client: BerthClient | undefined
 
   /** With the busybox image pulled. */
-  static async start({ config = '' }: GuestNodeOptions = {}): Promise<GuestNode> {
+  static async start(options: GuestNodeOptions = {}): Promise<GuestNode> {
     const registry = await TestRegistry.start()
     let node: GuestNode | undefined
     try {
-      node = new GuestNode(await Guest.start(), registry)
-      await node.#configure(config)
+      node = new GuestNode(await (options.cold === true ? Guest.boot() : Guest.start()), registry)
+      await node.#configure(options)
+      await options.prepare?.(node.guest)
       await node.startUnit()
       registry.push(await busyboxImage(), 'docker.io/library/busybox', 'latest')
       await node.kubelet.pull(BUSYBOX)
       return node
     } catch (error) {
+      console.log(await node?.log().catch(() => 'the guest does not answer'))
+      for (const { method, path, headers, status, sent } of registry.requests)
+        console.log(`${method} ${path} ${headers.range ?? ''} → ${status} ${sent}`)
       if (node === undefined) await registry.close()
       else await node[Symbol.asyncDispose]()
       throw error
@@ -104,7 +114,7 @@ export class GuestNode implements TestNode, AsyncDisposable {
     return Number(this.registry.address.split(':')[1])
   }
 
-  async #configure(config: string): Promise<void> {
+  async #configure({ config = '', ipamDir }: GuestNodeOptions): Promise<void> {
     const { guest, registry } = this
     await guest.admit(this.#registryPort)
     const mirrors = MIRRORED.map(
@@ -118,7 +128,12 @@ export class GuestNode implements TestNode, AsyncDisposable {
       type: 'bridge',
       bridge: 'pods0',
       isGateway: true,
-      ipam: { type: 'host-local', ranges: [[{ subnet: '10.88.0.0/16' }]], routes: [{ dst: '0.0.0.0/0' }] },
+      ipam: {
+        type: 'host-local',
+        ranges: [[{ subnet: '10.88.0.0/16' }]],
+        routes: [{ dst: '0.0.0.0/0' }],
+        dataDir: ipamDir,
+      },
     }
     const list = { cniVersion: '1.0.0', name: 'pods', plugins: [bridge] }
     await guest.write('/etc/cni/net.d/10-pods.conflist', JSON.stringify(list))
