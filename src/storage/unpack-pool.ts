@@ -7,8 +7,8 @@ import { type UnpackJob, type UnpackReply, writeFrames } from './unpack-protocol
 
 // A pull unpacks its layers back to back; after it, 50 MB per worker go back to the node.
 const IDLE_MS = 10_000
-// Loading takes 0.1 s; a machine that needs this long has other troubles.
-const START_MS = 30_000
+// Loading takes 0.1 s; a node that is overloaded, or whose disk is, was seen to take half a minute.
+const START_MS = 120_000
 const SEMI_SPACE_MIB = 16
 // The names of a layer with a million directories.
 const OLD_SPACE_MIB = 512
@@ -111,6 +111,7 @@ class UnpackWorker {
   hasEnded = false
 
   constructor(gzipProgram: string) {
+    let isLate = false
     this.#process = forkWorker('unpack-worker', {
       from: import.meta.url,
       args: gzipProgram === '' ? [] : [gzipProgram],
@@ -120,11 +121,18 @@ class UnpackWorker {
     })
     this.ended = this.#process.exited.then(
       ({ code, stderr }) =>
-        this.#onEnd(internal(`the unpack worker ended with code ${code}: ${stderr.trim()}`)),
+        this.#onEnd(
+          isLate
+            ? internal(`the unpack worker had not begun after ${START_MS / 1000} s: the node is overloaded`)
+            : internal(`the unpack worker ended with code ${code}: ${stderr.trim()}`),
+        ),
       error => this.#onEnd(internal('the unpack worker did not start', error)),
     )
     this.#ready.promise.catch(() => undefined) // it may end before anybody waits for it
-    const late = setTimeout(() => void this.end(), START_MS)
+    const late = setTimeout(() => {
+      isLate = true
+      void this.end()
+    }, START_MS)
     void Promise.race([this.#ready.promise.catch(() => undefined), this.ended]).then(() => clearTimeout(late))
   }
 
