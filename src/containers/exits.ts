@@ -170,7 +170,7 @@ export class Exits {
       return undefined
     }
     const { record, problem, isHung } = await this.#awaitRecord(container)
-    if (record !== undefined) return this.#exitOf(container, record)
+    if (record !== undefined) return this.exitOf(container, record)
     const lost = !isHung && problem === undefined && container.phase !== 'unknown'
     return lostExit(
       lost ? 'MonitorLost' : 'Unknown',
@@ -223,7 +223,8 @@ export class Exits {
     )
   }
 
-  #exitOf(container: Container, record: ExitRecord): ContainerExit {
+  /** What the monitor recorded, as it is told. */
+  exitOf(container: Container, record: ExitRecord): ContainerExit {
     // The marker and the counter fire for any process of the cgroup; only a killed first process was the victim.
     const oom =
       record.code === KILLED_CODE && (record.oom || this.#context.cgroups.oomKills(container.cgroup) > 0)

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { errnoOf, messageOf } from '../base/errors.ts'
 import { Semaphore } from '../base/semaphore.ts'
-import type { Container } from '../model/container.ts'
+import type { Container, ContainerExit } from '../model/container.ts'
 import { removeTree } from '../os/files.ts'
 import { bootId } from '../os/node.ts'
 import { isAlive } from '../os/processes.ts'
@@ -87,12 +87,13 @@ async function recoverContainer(
 /** Nothing of it can be alive; the monitor may have left its exit on disk before the node went down. */
 async function recordReboot(context: ContainerContext, exits: Exits, container: Container): Promise<void> {
   const { record } = readExit(context, container)
-  await exits.record(container, {
-    code: record?.code ?? NODE_REBOOT_CODE,
-    reason: record === undefined ? 'NodeReboot' : record.code === 0 ? 'Completed' : 'Error',
-    message: record === undefined ? 'the node was restarted' : '',
-    finishedAt: record?.finishedAt ?? nowNs(),
-  })
+  const rebooted: ContainerExit = {
+    code: NODE_REBOOT_CODE,
+    reason: 'NodeReboot',
+    message: 'the node was restarted',
+    finishedAt: nowNs(),
+  }
+  await exits.record(container, record === undefined ? rebooted : exits.exitOf(container, record))
 }
 
 /**

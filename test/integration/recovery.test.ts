@@ -306,6 +306,42 @@ test('16: after a reboot pods are not ready and containers have exited, with all
   assert.equal(existsSync(after.log_path), true)
 })
 
+test('an end that only the monitor has written down is known after a reboot, with its reason', async () => {
+  const { daemon } = kubelet()
+  const signal = join(daemon.directory, 'signal-of-reboot')
+  mkdirSync(signal)
+  const pod = await kubelet().runPod()
+  const mounts = [{ container_path: '/signal', host_path: signal }]
+  const wait = 'until [ -e /signal/go ]; do sleep 0.05; done'
+  const limit = { memory_limit_in_bytes: 15 << 20, memory_swap_limit_in_bytes: 15 << 20 }
+  const ids = await Promise.all([
+    kubelet().run(pod, `${wait}; exit 6`, { mounts }),
+    kubelet().run(pod, `${wait}; exec dd if=/dev/zero of=/dev/null bs=40M`, {
+      mounts,
+      linux: { resources: limit },
+    }),
+  ])
+  const processes = await Promise.all(ids.map(async id => (await kubelet().containerInfo(id)).pid))
+  await daemon.kill9()
+  writeFileSync(join(signal, 'go'), '')
+  for (const pid of processes) await until('it ends', () => !existsSync(`/proc/${pid}`))
+  for (const id of ids) {
+    const exit = join(daemon.root, 'containers', id, 'exit')
+    await until('the monitor has written it down', () => existsSync(exit))
+  }
+  await daemon.reboot()
+  const ends = await Promise.all(ids.map(id => kubelet().status(id)))
+  assert.deepEqual(
+    ends.map(({ exit_code, reason }) => [exit_code, reason]),
+    [
+      [6, 'Error'],
+      [137, 'OOMKilled'],
+    ],
+  )
+  for (const { started_at, finished_at } of ends) assert.ok(BigInt(finished_at) >= BigInt(started_at))
+  await kubelet().removePod(pod.id)
+})
+
 /** Processes with exactly this command line. */
 function running(command: string): number {
   return processesWith(command).length
