@@ -40,6 +40,7 @@ import { createLog, type RootLog } from './observe/log.ts'
 import { Metrics } from './observe/metrics.ts'
 import { Timeline } from './observe/timeline.ts'
 import { cgroupFeatures } from './os/cgroup/open-cgroups.ts'
+import { confinements } from './os/confinement.ts'
 import { FileLock } from './os/files.ts'
 import { checkPackets } from './os/handles.ts'
 import { makePrivateMountPoint, unmount } from './os/mounts.ts'
@@ -165,7 +166,7 @@ async function compose(
   const cgroups = openCgroupsFor(config)
   const handlers = await openHandlers(config, paths, cgroups, log)
   const apparmor = await prepareApparmor(config)
-  for (const warning of apparmor.warnings) log.warn({}, warning)
+  for (const warning of [...apparmor.warnings, ...confinements()]) log.warn({}, warning)
 
   makePrivateMountPoint(paths.pods)
   parts.add(paths.pods, async pods => {
