@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -245,33 +245,6 @@ test('a layer that is fetched again gets a new directory; the old one stays for 
   })
 })
 
-test('a database of the first schema is brought up to date, with what is in it', () => {
-  inDirectory(file => {
-    const old = new Sqlite(file)
-    old.exec(readFileSync(join(import.meta.dirname, '../../test/fixtures/schema-1.sql'), 'utf8'))
-    old.close()
-    const db = Database.open(file)
-    const [image] = db.read.images.all()
-    assert.deepEqual(image?.repoTags, ['docker.io/library/busybox:latest'])
-    assert.equal(db.read.images.usedAt(image!.id), 0n)
-    assert.deepEqual(
-      db.read.layers.chain(image!.topLayer!).map(layer => [layer.dir, layer.size, layer.seal, layer.damage]),
-      [
-        ['2', 4096, undefined, undefined],
-        ['1', 8192, undefined, undefined],
-      ],
-    )
-    assert.equal(db.read.layers.get(image!.topLayer!)?.verifiedAt, 0n)
-    assert.deepEqual(db.read.pods.all().unreadable, [])
-    assert.deepEqual(db.read.images.containersOf(image!.id), ['c'.repeat(64)])
-    const next = db.transact('the next layer', tx =>
-      tx.layers.insertExtracting({ chainId: digest(9), diffId: digest(9) }, { digest: digest(9), size: 1 }),
-    )
-    assert.equal(next, '8') // numbers that were given once are not given again
-    db.close()
-  })
-})
-
 test('an image name belongs to one image; deleting the image deletes its names', () => {
   inDirectory(file => {
     const db = Database.open(file)
@@ -318,29 +291,6 @@ test('an image name belongs to one image; deleting the image deletes its names',
     assert.equal(db.read.images.manifests(digest(2)).length, 0)
     assert.equal(db.read.images.all().length, 1)
     db.close()
-  })
-})
-
-test('a newer schema, a foreign database, a text file and a missing directory are one clear sentence each', () => {
-  inDirectory(file => {
-    Database.open(file).close()
-    const newer = new Sqlite(file)
-    newer.pragma('user_version = 99')
-    newer.close()
-    assert.throws(() => Database.open(file), /schema version 99, this berth knows 3; start the newer berth/)
-
-    const foreign = `${file}.foreign`
-    const other = new Sqlite(foreign)
-    other.exec('CREATE TABLE x (y)')
-    other.close()
-    assert.throws(() => Database.open(foreign), /database of another program/)
-
-    const text = `${file}.txt`
-    writeFileSync(text, 'this is not a database, just some text that is long enough')
-    chmodSync(text, 0o600)
-    assert.throws(() => Database.open(text), /is not a database/)
-
-    assert.throws(() => Database.open(`${file}.d/berth.db`), /cannot be opened|cannot be written/)
   })
 })
 

@@ -5,22 +5,14 @@ import { BerthError, messageOf } from '../base/errors.ts'
 import { ContainerReader, ContainerWriter } from './containers.ts'
 import { ImageReader, ImageWriter } from './images.ts'
 import { LayerReader, LayerWriter } from './layers.ts'
-import { initial } from './migrations/001-initial.ts'
-import { imageTruth } from './migrations/002-image-truth.ts'
-import { imageSignatures } from './migrations/003-image-signatures.ts'
 import { PodReader, PodWriter } from './pods.ts'
-
-/** Append only: the schema version is the number of migrations that ran. */
-const MIGRATIONS: readonly string[] = [initial, imageTruth, imageSignatures]
+import { checkDatabase, damaged, migrate } from './schema.ts'
 
 /**
  * Space beside the database that is given up when the disk is full: what makes room has to be written down first. A
  * transaction takes some pages of 4 KiB in the log.
  */
 const RESERVE_BYTES = 1024 * 1024
-
-/** "BRTH" in the file's header: tells Berth's database from anyone else's. */
-const APPLICATION_ID = 0x42525448
 
 export type Reader = {
   readonly pods: PodReader
@@ -70,16 +62,16 @@ export class Database {
    * @throws BerthError precondition: one sentence that names the file and what to do
    */
   static open(file: string): Database {
-    const fresh = !existsSync(file)
     let db: Sqlite.Database | undefined
     try {
+      if (existsSync(file)) checkDatabase(file)
       db = new Sqlite(file)
       // The first write shows a read-only directory, the first read a file that is no database.
       db.pragma('journal_mode = WAL')
       db.pragma('synchronous = FULL')
       db.pragma('foreign_keys = ON')
       db.pragma('trusted_schema = OFF')
-      migrate(db, file, fresh)
+      migrate(db, file)
       return new Database(db, file)
     } catch (error) {
       db?.close()
@@ -120,36 +112,11 @@ export class Database {
   }
 }
 
-function migrate(db: Sqlite.Database, file: string, fresh: boolean): void {
-  const owner = db.pragma('application_id', { simple: true })
-  const version = Number(db.pragma('user_version', { simple: true }))
-  const tables = db.prepare(`SELECT count(*) FROM sqlite_schema`).pluck().get()
-  if (!fresh && owner !== APPLICATION_ID && tables !== 0) {
-    throw new BerthError(
-      'precondition',
-      `${file} is a database of another program; choose another root directory`,
-    )
-  }
-  if (version > MIGRATIONS.length) {
-    throw new BerthError(
-      'precondition',
-      `${file} has schema version ${version}, this berth knows ${MIGRATIONS.length}; start the newer berth that wrote it`,
-    )
-  }
-  MIGRATIONS.slice(version).forEach((sql, index) => {
-    const apply = db.transaction(() => {
-      db.exec(sql)
-      db.pragma(`application_id = ${APPLICATION_ID}`)
-      db.pragma(`user_version = ${version + index + 1}`)
-    })
-    apply.immediate()
-  })
-}
-
 function explainOpenError(file: string, error: unknown): string {
   const code = (error as { code?: unknown }).code
   if (code === 'SQLITE_NOTADB')
     return `${file} is not a database; move it away or choose another root directory`
+  if (code === 'SQLITE_CORRUPT') return damaged(file, messageOf(error))
   if (code === 'SQLITE_READONLY' || code === 'SQLITE_CANTOPEN' || code === 'SQLITE_READONLY_DIRECTORY') {
     return `${file} cannot be written: ${messageOf(error)}; is its directory there and writable?`
   }

@@ -10,6 +10,7 @@ import { raiseLoopback, unshare } from '../../src/os/syscalls.ts'
 import { type CommandResult, command, output } from './command.ts'
 import { destroy, footprint } from './footprint.ts'
 import { TestRegistry } from './registry.ts'
+import { linesWithSecrets } from './secrets.ts'
 import { until } from './wait.ts'
 
 const CLONE_NEWNET = 0x40000000
@@ -22,6 +23,8 @@ const CALL_TIMEOUT_MS = 60_000
 const START_LIMIT_MS = 30_000
 /** Bytes of the daemon's log that are kept, for the report of a failing test. */
 const MAX_LOG = 4 << 20
+/** Lines with secrets that are told. */
+const MAX_LEAKS = 10
 
 /** Registries whose names lead to the test's registry, each below a directory of its own there. */
 const MIRRORED = ['docker.io', 'registry.k8s.io', 'quay.io', 'gcr.io', 'k8s.gcr.io']
@@ -33,6 +36,8 @@ export type DaemonOptions = {
   readonly config?: (directory: string) => string
   /** Beside PATH and HOME, such as BERTH_FAULTS. */
   readonly env?: Readonly<Record<string, string>>
+  /** The build that runs until `program` is set to another one. */
+  readonly program?: readonly string[]
 }
 
 type NetworkOptions = {
@@ -78,11 +83,14 @@ export class BerthDaemon {
   readonly bridge = `bt${++daemons}`
   readonly subnet = `10.66.${daemons}`
   readonly registry: TestRegistry
+  /** The build that the next start runs: a program and its first arguments. */
+  program: readonly string[]
   readonly #options: DaemonOptions
   #process: ChildProcess | undefined
   #ended: Promise<number> = Promise.resolve(0)
   #client: BerthClient | undefined
   #log = ''
+  readonly #leaks: string[] = []
   #baseline: ReadonlySet<string> = new Set()
 
   static async start(options: DaemonOptions = {}): Promise<BerthDaemon> {
@@ -110,6 +118,7 @@ export class BerthDaemon {
     this.cniPluginDir = this.#file('plugins')
     this.ipamDir = this.#file('ipam')
     this.#options = options
+    this.program = options.program ?? berthCommand()
     this.registry = registry
     for (const path of [this.logs, this.cniConfDir, this.cniPluginDir]) mkdirSync(path, { recursive: true })
     writeFileSync(this.#file('berth.conf'), options.config?.(this.directory) ?? '')
@@ -186,7 +195,7 @@ export class BerthDaemon {
 
   /** Starts the process without waiting for it. */
   launch(env: Readonly<Record<string, string>> = {}): void {
-    const [file, ...args] = berthCommand()
+    const [file, ...args] = this.program
     const child = spawn(file!, [...args, 'daemon', ...this.#flags()], {
       env: { PATH: process.env.PATH, HOME: this.directory, ...this.#options.env, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
@@ -194,6 +203,8 @@ export class BerthDaemon {
     for (const stream of [child.stdout, child.stderr]) {
       stream.on('data', (text: Buffer) => {
         this.#log = (this.#log + text).slice(-MAX_LOG)
+        // A line that comes in two pieces is seen at the end.
+        this.#shown(text.toString())
       })
     }
     this.#process = child
@@ -221,7 +232,7 @@ export class BerthDaemon {
 
   /** Another daemon in the same place, to its end. */
   second(): Promise<CommandResult> {
-    const [file, ...args] = berthCommand()
+    const [file, ...args] = this.program
     return command(file!, [...args, 'daemon', ...this.#flags()], { HOME: this.directory })
   }
 
@@ -288,9 +299,18 @@ export class BerthDaemon {
   }
 
   /** A client command of the product. */
-  berth(...args: readonly string[]): Promise<CommandResult> {
+  async berth(...args: readonly string[]): Promise<CommandResult> {
     const [file, ...before] = berthCommand()
-    return command(file!, [...before, ...args, '--listen', this.socket], { HOME: this.directory })
+    const result = await command(file!, [...before, ...args, '--listen', this.socket], {
+      HOME: this.directory,
+    })
+    this.#shown(`${result.stdout}\n${result.stderr}`)
+    return result
+  }
+
+  /** Keeps what shows a secret, for the end. */
+  #shown(text: string): void {
+    this.#leaks.push(...linesWithSecrets(text).slice(0, MAX_LEAKS))
   }
 
   /** What is there beyond what an idle daemon has, after what is on its way out had time to go. */
@@ -318,6 +338,9 @@ export class BerthDaemon {
     await this.registry.close()
     rmSync(this.runRoot, { recursive: true, force: true })
     rmSync(this.directory, { recursive: true, force: true })
+    this.#shown(this.#log)
+    const leaks = [...new Set(this.#leaks)].slice(0, MAX_LEAKS)
+    if (leaks.length > 0) throw new Error(`secrets were logged or shown:\n${leaks.join('\n')}`)
   }
 }
 
