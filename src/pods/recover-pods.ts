@@ -76,13 +76,7 @@ function isWhole(context: PodContext, pod: Pod): boolean {
 /** Removes directories and pins of pods that have no row, and tells CNI which pods are still there. */
 export async function sweepPods(context: PodContext): Promise<void> {
   const { catalog, paths, log, network } = context
-  for (const id of namesIn(paths.pods)) {
-    if (catalog.pod(id) !== undefined) continue
-    log.warn({ podId: id }, 'removing the directory of a pod that has no record')
-    const directory = join(paths.pods, id)
-    for (const point of mountPointsBelow(directory)) unmountAll(point)
-    await removeTree(directory)
-  }
+  // While their namespaces are there: plugins read from them what they have to take back.
   const living = [...catalog.pods()]
     .filter(pod => pod.networkHeld)
     .map(pod => ({ podId: pod.id, ifName: pod.network.attachment?.ifName ?? 'eth0' }))
@@ -94,6 +88,13 @@ export async function sweepPods(context: PodContext): Promise<void> {
       { error: messageOf(error) },
       'CNI garbage was not collected',
     )
+  }
+  for (const id of namesIn(paths.pods)) {
+    if (catalog.pod(id) !== undefined) continue
+    log.warn({ podId: id }, 'removing the directory of a pod that has no record')
+    const directory = join(paths.pods, id)
+    for (const point of mountPointsBelow(directory)) unmountAll(point)
+    await removeTree(directory)
   }
 }
 
