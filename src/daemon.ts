@@ -32,6 +32,7 @@ import {
   openPartials,
   openRegistry,
   prepareApparmor,
+  socketOptionsOf,
   specDefaultsOf,
   streamingOptionsOf,
 } from './node-parts.ts'
@@ -275,8 +276,7 @@ async function compose(
       log,
       metrics,
       protoDir: installedPath('proto'),
-      socketPath: config.api.listen,
-      socketMode: 0o660,
+      ...socketOptionsOf(config),
       peerOf,
     }),
     async opened => {

@@ -21,6 +21,7 @@ import { SystemdCgroups } from './os/cgroup/systemd.ts'
 import { ensureDir } from './os/files.ts'
 import {
   boundingCapabilities,
+  groupId,
   hardLimit,
   hasX32,
   kernelFeatures,
@@ -274,5 +275,18 @@ export function streamingOptionsOf({ api }: Config) {
     idleMs: api.streamIdleTimeout,
     allowedOrigins: api.streamAllowedOrigins,
     ...(api.streamEnableTls ? { tls } : {}),
+  }
+}
+
+/** @throws BerthError precondition if the configured group does not exist */
+export function socketOptionsOf({ api }: Config) {
+  const gid = api.listenGroup === '' ? undefined : groupId(api.listenGroup)
+  const uids = api.listenUids.map(Number)
+  return {
+    socketPath: api.listen,
+    // A mode can name no further users: then the peer's credentials alone decide.
+    socketMode: uids.length > 0 ? 0o666 : 0o660,
+    ...(gid === undefined ? {} : { socketGid: gid }),
+    allowedPeers: { uids, gids: gid === undefined ? [] : [gid] },
   }
 }

@@ -104,3 +104,17 @@ export const cipherSuite = text('a cipher suite such as "TLS_ECDHE_RSA_WITH_AES_
 export const origin = text('an origin such as "https://console.example:8443", or "*"', value =>
   value === '*' || /^https?:\/\/[^/?#\s,]+$/.test(value) ? value.toLowerCase() : undefined,
 )
+
+const MAX_ID = 4_294_967_294 // 2³²−1 is none
+
+export const uid = text(`the number of a user, at most ${MAX_ID}`, value =>
+  /^\d{1,10}$/.test(value) && Number(value) <= MAX_ID ? value : undefined,
+)
+
+export const group = text('"", the name or the number of a group', value =>
+  value === '' ||
+  /^[A-Za-z_][\w.-]{0,31}$/.test(value) ||
+  (/^\d{1,10}$/.test(value) && Number(value) <= MAX_ID)
+    ? value
+    : undefined,
+)

@@ -2,6 +2,7 @@
 import {
   capability,
   cipherSuite,
+  group,
   handlerName,
   host,
   ip,
@@ -9,6 +10,7 @@ import {
   origin,
   podCgroupParent,
   sysctl,
+  uid,
   ulimit,
   variable,
 } from './forms.ts'
@@ -66,6 +68,20 @@ const KEYS = {
       '',
       'The socket on which the CRI and the admin interface are served. Empty: `berth.sock` in `runroot`.',
       { flag: 'listen', own: true },
+    ),
+    listen_group: key(
+      group,
+      '',
+      'Group of the socket, by name or number: its members may use it beside root, which makes them as strong as ' +
+        'root. Empty: the group of the daemon, of which only root may connect.',
+      { flag: 'listen-group', own: true },
+    ),
+    listen_uids: key(
+      list(uid),
+      [],
+      'Users beside root that may use the socket, by number; they are as strong as root then. With any, the mode ' +
+        'of the socket lets everybody knock, and whoever is not allowed is turned away by who the kernel says it is.',
+      { flag: 'listen-uids', own: true },
     ),
     stream_address: key(
       ip,

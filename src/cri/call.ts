@@ -47,6 +47,7 @@ function requestOf(call: AnyCall): unknown {
 type Finished = {
   readonly method: string
   readonly requestId: string
+  readonly peer: string
   /** performance.now() */
   readonly started: number
   readonly access: Access
@@ -183,7 +184,8 @@ export class Calls {
       this.#inFlight--
       emitter.off('cancelled', leave)
     }
-    this.#report({ method, requestId, started, access, request: requestOf(call), outcome, cause })
+    const peer = call.getPeer()
+    this.#report({ method, requestId, peer, started, access, request: requestOf(call), outcome, cause })
     return outcome
   }
 
@@ -195,7 +197,7 @@ export class Calls {
     }
   }
 
-  #report({ method, requestId, started, access, request, outcome, cause }: Finished): void {
+  #report({ method, requestId, peer, started, access, request, outcome, cause }: Finished): void {
     const ms = performance.now() - started
     const code = 'failure' in outcome ? outcome.failure.code : status.OK
     this.#observer.onCall(method, codeName(code), ms / 1000)
@@ -203,6 +205,7 @@ export class Calls {
     const fields: LogFields = {
       requestId,
       method,
+      peer,
       ...subjectsIn(request),
       ...subjectsIn(reply),
       code: codeName(code),

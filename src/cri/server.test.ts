@@ -169,15 +169,53 @@ test('a path that no socket can have is refused', async context => {
   })
 })
 
-test('a peer that is neither root nor ourselves is turned away', async context => {
-  const { path, server, recorded } = await listen(context, {
-    peerOf: () => ({ pid: 9, uid: 65_534, gid: 0 }),
-  })
+const stranger = { pid: 9, uid: 65_534, gid: 65_534, groups: [7, 8], command: 'curl' }
+
+test('a peer that is neither root nor ourselves is turned away, and told of once a minute', async context => {
+  const { path, server, recorded } = await listen(context, { peerOf: () => stranger })
   server.open()
-  const client = await BerthClient.connect(path, protoDir, { timeoutMs: 300 })
-  context.after(() => client[Symbol.dispose]())
-  await assert.rejects(client.runtime('Version', {}))
-  assert.match(recorded.lines[0]!.message, /not root/)
+  for (let tries = 0; tries < 3; tries++) {
+    const client = await BerthClient.connect(path, protoDir, { timeoutMs: 300 })
+    context.after(() => client[Symbol.dispose]())
+    await assert.rejects(client.runtime('Version', {}))
+  }
+  assert.deepEqual(recorded.lines, [
+    {
+      level: 'warn',
+      message: 'connection refused: its user is not root, nor allowed by listen_group or listen_uids',
+      pid: 9,
+      uid: 65_534,
+      gid: 65_534,
+      command: 'curl',
+    },
+  ])
+})
+
+for (const allowedPeers of [
+  { uids: [1, 65_534], gids: [] },
+  { uids: [], gids: [65_534] },
+  { uids: [], gids: [8] },
+]) {
+  test(`a peer that ${JSON.stringify(allowedPeers)} allows is served`, async context => {
+    const { client } = await serve(context, { peerOf: () => stranger, allowedPeers })
+    await client.runtime('Version', {})
+  })
+}
+
+test('each connection, and each call, tells which process it is from', async context => {
+  const { client, recorded } = await serve(context, {
+    peerOf: () => stranger,
+    allowedPeers: { uids: [65_534], gids: [] },
+  })
+  await client.runtime('StopContainer', { container_id: 'x', timeout: 1 })
+  assert.deepEqual(
+    recorded.lines.map(({ message, peer, command }) => [message, peer ?? command]),
+    [
+      ['client connected', 'curl'], // asks whether anybody is there
+      ['client connected', 'curl'],
+      ['call served', 'curl[9]'],
+    ],
+  )
 })
 
 test('closing ends streams, lets calls finish and then takes no more', async context => {

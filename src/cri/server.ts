@@ -5,6 +5,7 @@ import { type AdminBackend, adminService } from './admin-service.ts'
 import { type CallLog, type CallObserver, Calls } from './call.ts'
 import { type ImageAdminBackend, imageAdminService } from './image-admin-service.ts'
 import { imageService } from './image-service.ts'
+import { type Peer, PeerGuard, type PeerRules, peerName } from './peers.ts'
 import { loadServices } from './proto.ts'
 import { runtimeService } from './runtime-service.ts'
 import type { CriServices } from './services.ts'
@@ -20,10 +21,11 @@ export type CriServerOptions = {
   readonly protoDir: string
   readonly socketPath: string
   readonly socketMode: number
-  /** Members may connect, too. */
+  /** Group of the socket. */
   readonly socketGid?: number
-  /** SO_PEERCRED of a connected socket's descriptor. */
-  readonly peerOf: (fd: number) => { readonly pid: number; readonly uid: number; readonly gid: number }
+  readonly allowedPeers: PeerRules
+  /** Of a connected socket's descriptor. */
+  readonly peerOf: (fd: number) => Peer
 }
 
 /** Bytes of one message either way: what every client of the interface uses. */
@@ -37,12 +39,14 @@ export class CriServer {
   readonly #calls: Calls
   readonly #grpc: Server
   readonly #options: CriServerOptions
+  readonly #guard: PeerGuard
   #listener: UnixListener | undefined
 
   constructor(options: CriServerOptions) {
     const { services, admin, imageAdmin, log, metrics, protoDir } = options
     const definitions = loadServices(protoDir)
     this.#options = options
+    this.#guard = new PeerGuard(options.allowedPeers, log)
     this.#calls = new Calls(log, metrics)
     this.#grpc = new Server({
       'grpc.max_receive_message_length': MAX_MESSAGE,
@@ -62,8 +66,14 @@ export class CriServer {
     this.#listener = await UnixListener.listen(
       { path: socketPath, mode: socketMode, ...(socketGid === undefined ? {} : { gid: socketGid }) },
       socket => {
-        if (this.#admits(socket)) injector.injectConnection(socket)
-        else socket.destroy()
+        const peer = this.#peerOf(socket)
+        if (peer === undefined || !this.#guard.admits(peer)) {
+          socket.destroy()
+          return
+        }
+        // A unix socket has no address of its peer: what calls show as theirs (`getPeer`) is the process.
+        Object.defineProperty(socket, 'remoteAddress', { value: peerName(peer) })
+        injector.injectConnection(socket)
       },
     )
   }
@@ -86,14 +96,8 @@ export class CriServer {
     this.#grpc.forceShutdown()
   }
 
-  /** The socket's mode decides; this holds when somebody loosens the mode or the directory. */
-  #admits(socket: Socket): boolean {
+  #peerOf(socket: Socket): Peer | undefined {
     const fd = (socket as unknown as { _handle: { fd: number } | null })._handle?.fd
-    if (fd === undefined || fd < 0) return false
-    const peer = this.#options.peerOf(fd)
-    const admitted =
-      this.#options.socketGid !== undefined || peer.uid === 0 || peer.uid === process.getuid?.()
-    if (!admitted) this.#options.log.warn({ ...peer }, 'connection refused: the peer is not root')
-    return admitted
+    return fd === undefined || fd < 0 ? undefined : this.#options.peerOf(fd)
   }
 }

@@ -2,9 +2,9 @@ import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { release } from 'node:os'
 import { effectSync } from '../base/effects.ts'
-import { errnoOf } from '../base/errors.ts'
+import { errnoOf, precondition } from '../base/errors.ts'
 import { CAPABILITIES } from './capabilities.ts'
-import { peerCredentials, sendDatagram } from './socket-calls.ts'
+import { peerCredentials, peerGroups, sendDatagram } from './socket-calls.ts'
 import * as sys from './syscalls.ts'
 
 /** Differs after every boot: what lived in the kernel before is gone. */
@@ -104,11 +104,48 @@ export async function warmThreadPool(): Promise<void> {
   await Promise.all(Array.from({ length: POOL_TASKS }, () => stat('/')))
 }
 
-export type Peer = { readonly pid: number; readonly uid: number; readonly gid: number }
+/** Who is at the other end of a connected unix socket. */
+export type Peer = {
+  readonly pid: number
+  readonly uid: number
+  readonly gid: number
+  /** Supplementary ones, where they may matter: not asked for root. */
+  readonly groups: readonly number[]
+  /** Name of its program, as the kernel shows it; '' if it has ended, or is in a PID namespace that we don't see. */
+  readonly command: string
+}
 
-/** Who is at the other end of a connected unix socket: SO_PEERCRED. */
+/** The credentials are those of when it connected (SO_PEERCRED); a process can change its command at any time. */
 export function peerOf(socketFd: number): Peer {
-  return peerCredentials(socketFd)
+  const credentials = peerCredentials(socketFd)
+  const groups = credentials.uid === 0 ? [] : peerGroups(socketFd)
+  return { ...credentials, groups, command: commandOf(credentials.pid) }
+}
+
+function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'utf8').trimEnd()
+  } catch {
+    return ''
+  }
+}
+
+/**
+ * @param group a number, or a name in /etc/group
+ * @throws BerthError precondition if there is no such group
+ */
+export function groupId(group: string): number {
+  if (/^\d+$/.test(group)) return Number(group)
+  const line = readIfThere('/etc/group')
+    .split('\n')
+    .find(text => text.startsWith(`${group}:`))
+  const id = line?.split(':')[2]
+  if (id === undefined || !/^\d+$/.test(id)) {
+    throw precondition(
+      `there is no group ${JSON.stringify(group)} in /etc/group; name one that is there, or a number`,
+    )
+  }
+  return Number(id)
 }
 
 export type KernelFeatures = {

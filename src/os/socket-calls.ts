@@ -145,3 +145,14 @@ export function peerCredentials(fd: number): { pid: number; uid: number; gid: nu
   check(native.getsockopt(fd, SOL_SOCKET, SO_PEERCRED, cred, length), 'getsockopt', 'SO_PEERCRED')
   return { pid: cred.readInt32LE(0), uid: cred.readUInt32LE(4), gid: cred.readUInt32LE(8) }
 }
+
+/** SO_PEERGROUPS of a connected unix socket: the supplementary groups of who connected. */
+export function peerGroups(fd: number): number[] {
+  const SO_PEERGROUPS = 59
+  const MAX_GROUPS = 65_536 // NGROUPS_MAX
+  const groups = Buffer.alloc(4 * MAX_GROUPS)
+  const length = Buffer.alloc(4)
+  length.writeUInt32LE(groups.length)
+  check(native.getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, length), 'getsockopt', 'SO_PEERGROUPS')
+  return Array.from({ length: length.readUInt32LE(0) / 4 }, (_, index) => groups.readUInt32LE(4 * index))
+}

@@ -74,7 +74,8 @@ export async function listen(
     protoDir,
     socketPath: path,
     socketMode: 0o660,
-    peerOf: () => ({ pid: 1, uid: process.getuid!(), gid: 0 }),
+    allowedPeers: { uids: [], gids: [] },
+    peerOf: () => ({ pid: 1, uid: process.getuid!(), gid: 0, groups: [], command: 'kubelet' }),
     ...changes,
   })
   context.after(() => server.close(0))
