@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { mount, unmount } from '../../src/os/mounts.ts'
 import { BerthDaemon } from '../support/daemon.ts'
-import { DockerRegistry } from '../support/docker-registry.ts'
+import { DockerRegistry, PEER_USER } from '../support/docker-registry.ts'
 import { busyboxImage, imageOf, type TestImage } from '../support/images.ts'
 import { type Compression, layerOf } from '../support/layers.ts'
 import { useDaemon } from '../support/use-daemon.ts'
@@ -245,7 +245,7 @@ test('images that skopeo wrote, in every format and compression, from Debian’s
     zstd: ['--format=oci', '--dest-compress-format=zstd'],
     chunked: ['--format=oci', '--dest-compress-format=zstd:chunked'],
   }
-  const auth = { username: 'anna', password: 'geheim' }
+  const auth = PEER_USER
   for (const [tag, form] of Object.entries(forms)) {
     await peer.copy(`${daemon.registry.address}/app:v1`, `app:${tag}`, form)
     const name = `peer.test/app:${tag}`

@@ -4,8 +4,9 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { after, test } from 'node:test'
 import { attach, makeKey, signature } from '../support/cosign.ts'
-import { DockerRegistry } from '../support/docker-registry.ts'
+import { DockerRegistry, PEER_USER } from '../support/docker-registry.ts'
 import { busyboxImage } from '../support/images.ts'
+import { secret } from '../support/secrets.ts'
 import { useDaemon } from '../support/use-daemon.ts'
 
 const kubelet = useDaemon({
@@ -60,8 +61,6 @@ async function pull(
   return reply.image_ref
 }
 
-const AUTH = { username: 'anna', password: 'geheim' }
-
 test('Debian’s registry with TLS and htpasswd: credentials of the request and of the node', async () => {
   await assert.rejects(pull('peer.test/team/app:v1'), {
     code: 'unknown',
@@ -69,12 +68,12 @@ test('Debian’s registry with TLS and htpasswd: credentials of the request and 
       /peer\.test\/team\/app:v1: access denied: https:\/\/127\.0\.0\.1:5443\/v2\/team\/app\/manifests\/v1: 401/,
   })
   await assert.rejects(
-    pull('peer.test/team/app:v1', { auth: { ...AUTH, password: 'falsch' } }),
+    pull('peer.test/team/app:v1', { auth: { ...PEER_USER, password: secret('wrong') } }),
     /access denied/,
   )
-  assert.equal(await pull('peer.test/team/app:v1', { auth: AUTH }), id)
+  assert.equal(await pull('peer.test/team/app:v1', { auth: PEER_USER }), id)
   await kubelet().daemon.client.image('RemoveImage', { image: { image: id } })
-  const auths = (key: string) => JSON.stringify({ auths: { [key]: AUTH } })
+  const auths = (key: string) => JSON.stringify({ auths: { [key]: PEER_USER } })
   write('auth.json', auths('127.0.0.1:5443/other'))
   await assert.rejects(pull('peer.test/team/app:v1'), /access denied/)
   write('auth.json', auths('127.0.0.1:5443/team'))

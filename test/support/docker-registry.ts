@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { makeCertificate } from './certificate.ts'
 import { output } from './command.ts'
+import { secret } from './secrets.ts'
 import { until } from './wait.ts'
 
 const program = join(import.meta.dirname, '../../.cache/docker-registry/usr/bin/docker-registry')
@@ -12,10 +13,13 @@ const program = join(import.meta.dirname, '../../.cache/docker-registry/usr/bin/
 /** The test is in a network of its own, so the port is free. */
 const ADDRESS = '127.0.0.1:5443'
 
-/** bcrypt of `geheim`, as htpasswd(1) writes it. */
-const HTPASSWD = 'anna:$2y$05$EJS7ZrfCJFvm4lgixiKO/eDO9Ib1MYlXoZMFihzxKaAjWoqxxbBRi\n'
+/** Who may push and pull. */
+export const PEER_USER = { username: 'anna', password: secret('docker-registry') } as const
 
-/** Debian's docker-registry with TLS and the user `anna`, password `geheim`. */
+/** bcrypt of that password, as htpasswd(1) writes it. */
+const HTPASSWD = 'anna:$2y$04$IFXvgUq4pnq.Zx/NeuSJx.WdlRavmX7rplgpLCdsFDXc68OAz.9Yu\n'
+
+/** Debian's docker-registry with TLS and one user, `PEER_USER`. */
 export class DockerRegistry {
   readonly address = ADDRESS
   readonly url = `https://${ADDRESS}`
@@ -73,7 +77,7 @@ export class DockerRegistry {
       ...form,
       '--src-tls-verify=false',
       `--dest-cert-dir=${join(this.#directory, 'certs')}`,
-      '--dest-creds=anna:geheim',
+      `--dest-creds=${PEER_USER.username}:${PEER_USER.password}`,
       `docker://${from}`,
       `docker://${this.address}/${name}`,
     )
