@@ -19,6 +19,10 @@ export class KeyedMutex {
     }
   }
 
+  isHeld(key: string): boolean {
+    return this.#tails.has(key)
+  }
+
   /** Keys held or waited for. */
   get size(): number {
     return this.#tails.size

@@ -17,6 +17,7 @@ const ID = 'a'.repeat(64)
 const DIGEST = `sha256:${'b'.repeat(64)}`
 
 const backend: AdminBackend = {
+  async *check() {},
   status: () => ({
     version: '9.8.7',
     pid: 4711,

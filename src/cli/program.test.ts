@@ -94,6 +94,8 @@ test('every command explains itself', async () => {
     ['config'],
     ['config', 'check'],
     ['status'],
+    ['check'],
+    ['wipe'],
     ['timeline'],
     ['pull'],
     ['version'],

@@ -12,7 +12,8 @@ Exit codes:
   0  done
   1  failed
   2  wrong usage
-  3  the daemon could not be reached`
+  3  the daemon could not be reached
+  4  check: differences are left`
 
 /** Runs one command line; @returns the exit code. What a command needs is loaded when it runs. */
 export async function run(argv: readonly string[], streams: Streams = process): Promise<number> {
@@ -46,6 +47,8 @@ function buildProgram(streams: Streams, choose: (work: Work) => void): Command {
   addDaemon(program, choose)
   addConfig(program, choose)
   addStatus(program, choose)
+  addCheck(program, choose)
+  addWipe(program, choose)
   addTimeline(program, choose)
   addPull(program, choose)
   addRegistry(program, choose)
@@ -93,6 +96,29 @@ function addStatus(program: Command, choose: (work: Work) => void): void {
   client(program, 'status', 'show the node at a glance').action((options, command: Command) =>
     choose(async streams => (await import('./status.ts')).printStatus(givenFlags(command), options, streams)),
   )
+}
+
+function addCheck(program: Command, choose: (work: Work) => void): void {
+  addConfigFlags(program.command('check'))
+    .description('compare what the daemon knows with what is on the node; needs no daemon')
+    .option('--repair', 'make both agree; what lives is left as it is')
+    .option('--json', 'print JSON')
+    .action((options, command: Command) =>
+      choose(async streams => (await import('./check.ts')).checkNode(givenFlags(command), options, streams)),
+    )
+}
+
+function addWipe(program: Command, choose: (work: Work) => void): void {
+  addConfigFlags(program.command('wipe'))
+    .description('make the node empty, while no daemon runs: pods, images, directories')
+    .option('--containers', 'pods and containers only')
+    .option('--images', 'images only; with --containers both, but no directories')
+    .option('--dry-run', 'only list what would be removed')
+    .option('--force', 'also stop pods that live, and delete a database that cannot be read')
+    .option('--yes', 'do not ask')
+    .action((options, command: Command) =>
+      choose(async streams => (await import('./wipe.ts')).wipeNode(givenFlags(command), options, streams)),
+    )
 }
 
 function addTimeline(program: Command, choose: (work: Work) => void): void {

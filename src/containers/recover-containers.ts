@@ -1,10 +1,10 @@
-import { existsSync, readdirSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { nowNs } from '../base/clock.ts'
-import { errnoOf, messageOf } from '../base/errors.ts'
+import { messageOf } from '../base/errors.ts'
 import { Semaphore } from '../base/semaphore.ts'
 import type { Container, ContainerExit } from '../model/container.ts'
-import { removeTree } from '../os/files.ts'
+import { namesIn } from '../os/files.ts'
 import { bootId } from '../os/node.ts'
 import { isAlive } from '../os/processes.ts'
 import { killLeftExec } from '../runtime/left-execs.ts'
@@ -12,6 +12,7 @@ import type { LeftCommand } from '../runtime/runtime.ts'
 import { type ContainerContext, pathsOf, runtimeOf } from './context.ts'
 import { type Exits, readExit } from './exits.ts'
 import { undoContainer, undoLater } from './remove-container.ts'
+import { blockedBy, findStrays, removeStray } from './strays.ts'
 
 /** Containers looked at side by side: most need a file or two, some a runtime call. */
 const PARALLEL = 8
@@ -58,11 +59,12 @@ async function killLeftExecs({ paths, cgroups, log }: ContainerContext): Promise
   }
 }
 
-async function recoverContainer(
+/** Makes the row and the kernel agree about one container, as after a start. */
+export async function recoverContainer(
   context: ContainerContext,
   exits: Exits,
   container: Container,
-  start: LeftCommand | undefined,
+  start?: LeftCommand,
 ): Promise<void> {
   switch (container.phase) {
     case 'creating':
@@ -155,34 +157,19 @@ async function withKnownPhase(context: ContainerContext, container: Container): 
 
 /**
  * Removes what belongs to no row: bundles, runtime state, writable layers and exit records of containers that the
- * database never heard of, or of one that was put back from a backup.
+ * database never heard of, or of one that was put back from a backup. One that cannot be removed stops nobody else.
  */
-export async function sweepContainers(context: ContainerContext): Promise<void> {
-  const { paths, catalog, handlers, snapshots, log } = context
-  const known = (id: string) => catalog.container(id) !== undefined || catalog.pod(id) !== undefined
-  for (const runtime of handlers.all()) {
-    // What one without its programs knows is the only trace of what may still run: a later start finds it.
-    if (runtime.problem !== undefined) continue
-    const ids = new Set([...(await runtime.list()), ...namesIn(paths.bundles)])
-    for (const id of ids) {
-      if (known(id)) continue
-      log.warn({ containerId: id, handler: runtime.handler }, 'removing a container that has no record')
-      await runtime.remove(id, pathsOf(context, id))
+export async function sweepContainers(context: ContainerContext, podParent: string): Promise<void> {
+  const { log } = context
+  for (const stray of await findStrays(context, podParent)) {
+    const fields = { containerId: stray.id, traces: stray.traces }
+    // What cgroups alone tell of is left to the operator, who knows whether this is the only daemon here.
+    if (stray.traces.length === stray.cgroups.length || blockedBy(context, stray) !== undefined) continue
+    log.warn(fields, 'removing a container that has no record')
+    try {
+      await removeStray(context, stray)
+    } catch (error) {
+      log.error({ ...fields, error: messageOf(error) }, 'a container that has no record could not be removed')
     }
-  }
-  for (const id of snapshots.listRootfs()) {
-    if (!known(id)) await snapshots.removeRootfs(id)
-  }
-  for (const id of namesIn(paths.persistent)) {
-    if (!known(id)) await removeTree(join(paths.persistent, id))
-  }
-}
-
-function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory)
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return []
-    throw error
   }
 }

@@ -1,7 +1,7 @@
-import { rmSync } from 'node:fs'
 import type { Container } from '../model/container.ts'
-import { type ContainerContext, pathsOf, removeCgroups, runtimeOf, stepOf } from './context.ts'
+import { type ContainerContext, removeCgroups, runtimeOf, stepOf } from './context.ts'
 import type { Stops } from './stop-container.ts'
+import { removeTraces } from './strays.ts'
 
 /** RemoveContainer: kills it if it runs. An unknown id is removed already. Log files are the client's to delete. */
 export async function removeContainer(
@@ -30,14 +30,9 @@ export async function removeContainer(
  * recovery of a create that never ended, and of a removal that was cut short. The row is the caller's to delete.
  */
 export async function undoContainer(context: ContainerContext, container: Container): Promise<void> {
-  const { snapshots, heavy } = context
   const runtime = runtimeOf(context, container)
-  const paths = pathsOf(context, container.id)
   runtime.endExecs(container.id)
-  await heavy.run(() => runtime.remove(container.id, paths))
-  await removeCgroups(context, container)
-  await snapshots.removeRootfs(container.id)
-  rmSync(paths.persist, { recursive: true, force: true })
+  await removeTraces(context, container.id, [runtime], () => removeCgroups(context, container))
 }
 
 /** For a row that says so, and whose undo has failed: again later, until nothing of it is left. */

@@ -25,6 +25,7 @@ const STATUS: NodeStatus = {
 }
 
 const backend: AdminBackend = {
+  async *check() {},
   timeline: pod => {
     if (pod !== 'default/web') throw notFound('pod', pod)
     const context = { podId: 'p1', operation: 'RunPodSandbox' }

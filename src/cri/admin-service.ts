@@ -1,9 +1,11 @@
 import { sleep } from '../base/clock.ts'
+import type { Difference } from '../model/difference.ts'
 import type { CurrentStep, TimelineEntry } from '../observe/timeline.ts'
 import { Credentials } from '../registry/credentials.ts'
 import type { CallContext, Calls } from './call.ts'
 import { nonEmptyLine } from './convert/fields.ts'
 import type { AdminHandlers } from './generated/berth/admin/v1/Admin.ts'
+import type { CheckResponse } from './generated/berth/admin/v1/CheckResponse.ts'
 import type { LayerProgress } from './generated/berth/admin/v1/LayerProgress.ts'
 import type { PullRequest__Output } from './generated/berth/admin/v1/PullRequest.ts'
 import type { PullResponse } from './generated/berth/admin/v1/PullResponse.ts'
@@ -57,7 +59,26 @@ export interface AdminBackend {
    */
   timeline(pod: string): PodTimeline
   status(): NodeStatus
+  /** Compares rows with what is on the node; `repair` also makes both agree. */
+  check(repair: boolean, signal: AbortSignal): AsyncIterable<CheckEvent>
 }
+
+export type CheckEvent =
+  | {
+      readonly kind: 'difference'
+      readonly difference: Difference
+      readonly state: 'found' | 'repaired' | 'failed'
+      readonly error: string
+    }
+  | {
+      readonly kind: 'summary'
+      /** How many were compared. */
+      readonly pods: number
+      readonly containers: number
+      readonly layers: number
+      readonly busy: readonly string[]
+      readonly left: number
+    }
 
 /** ms between two messages about a pull: as often as a progress bar is worth drawing. */
 const PROGRESS_PERIOD = 100
@@ -68,6 +89,10 @@ export function adminService(calls: Calls, backend: AdminBackend, images: Images
     Pull: calls.stream('write', (request, context) => pull(images, request, context)),
 
     Timeline: calls.read(({ pod }) => fromTimeline(backend.timeline(nonEmptyLine('pod', pod)))),
+
+    Check: calls.stream('write', async function* ({ repair }, { signal }) {
+      for await (const event of backend.check(repair, signal)) yield fromCheck(event)
+    }),
 
     Status: calls.read(() => {
       const { startedAt, imageBytes, warnings, conditions, handlers, gzipProgram, ...status } =
@@ -108,6 +133,32 @@ async function* pull(
     news = false
   }
   yield { layers: fromProgress(latest), image_id: imageId }
+}
+
+const DIFFERENCE_STATES = { found: 'FOUND', repaired: 'REPAIRED', failed: 'FAILED' } as const
+
+/** As the command line shows it, also without a daemon. */
+export function fromCheck(event: CheckEvent): CheckResponse {
+  if (event.kind === 'summary') {
+    const { pods, containers, layers, busy, left } = event
+    return { difference: null, summary: { pods, containers, layers, busy: [...busy], left } }
+  }
+  const { kind, subject, podId = '', containerId = '', found, cause, remedy, fix } = event.difference
+  return {
+    difference: {
+      kind,
+      subject,
+      pod_id: podId,
+      container_id: containerId,
+      found,
+      cause,
+      remedy,
+      repairable: fix !== undefined,
+      state: DIFFERENCE_STATES[event.state],
+      error: event.error,
+    },
+    summary: null,
+  }
 }
 
 const LAYER_STATES = {

@@ -133,6 +133,14 @@ export class BerthClient implements Disposable {
     return this.#stream(this.#services.admin, 'Pull', request, signal)
   }
 
+  /** The last message is about the whole. */
+  check(
+    request: Request<AdminDefinition['Check']>,
+    signal?: AbortSignal,
+  ): AsyncGenerator<Reply<AdminDefinition['Check']>, void, undefined> {
+    return this.#stream(this.#services.admin, 'Check', request, signal)
+  }
+
   [Symbol.dispose](): void {
     this.#client.close()
   }

@@ -20,6 +20,7 @@ export type NodeOptions = {
   /** The node can show files with mapped owners, as user namespaces need. */
   readonly mappedMounts: boolean
   readonly timeline: Timeline
+  readonly check: AdminBackend['check']
   /** Open streams by kind. */
   readonly sessions: () => Readonly<Record<string, number>>
   /** ns */
@@ -70,7 +71,11 @@ function runtimeReady({ default: runtime }: Handlers): ReturnType<NodeView['runt
 
 /** What `berth status` and `berth timeline` show. */
 export function adminBackend(options: NodeOptions): AdminBackend {
-  return { status: () => nodeStatus(options), timeline: pod => podTimeline(options, pod) }
+  return {
+    status: () => nodeStatus(options),
+    timeline: pod => podTimeline(options, pod),
+    check: options.check,
+  }
 }
 
 function nodeStatus(options: NodeOptions): NodeStatus {

@@ -1,7 +1,9 @@
 import { BerthError, notFound } from '../base/errors.ts'
+import type { Difference } from '../model/difference.ts'
 import type { Image, Layer } from '../model/image.ts'
 import type { ManifestRow } from '../state/images.ts'
 import { type CollectedGarbage, collectImages } from './collect-images.ts'
+import { imageDifferences } from './differences.ts'
 import { type Explanation, explainImage } from './explain-image.ts'
 import { type ExportEvent, exportImages } from './export-images.ts'
 import type { ImageContext } from './image-context.ts'
@@ -73,6 +75,11 @@ export class ImageAdmin {
   ): AsyncGenerator<VerifyEvent> {
     const images = references.map(reference => this.#require(reference))
     yield* verifyImages(this.#context, images, repair, this.#untilClosing(signal))
+  }
+
+  /** See imageDifferences. */
+  differences(isServing: boolean): Difference[] {
+    return imageDifferences(this.#context, isServing)
   }
 
   /** See collectImages. */

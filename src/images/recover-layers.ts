@@ -19,16 +19,26 @@ export async function recoverLayers({ db, snapshots, log }: Store, health: Layer
       }
     })
   }
-  const committed = db.read.layers.committed()
-  const known = new Set([...committed.map(layer => layer.dir), ...db.read.layers.retired()])
-  const strays = snapshots.listLayerDirs().filter(dir => !known.has(dir))
+  const strays = strayLayerDirs(db, snapshots)
   for (const dir of strays) snapshots.discard(snapshots.layerPath(dir))
   await snapshots.sweep()
   if (intents.length + strays.length > 0) {
     log.info({ intents: intents.length, directories: strays.length }, 'unfinished layers removed')
   }
-  for (const layer of committed) {
+  for (const layer of db.read.layers.committed()) {
     const damage = snapshots.checkLayer(layer.dir, layer.seal)
     if (damage !== undefined) health.report(layer, damage)
   }
+}
+
+/** Directories that no row names. */
+export function strayLayerDirs(db: Database, snapshots: Pick<LayerSnapshots, 'listLayerDirs'>): string[] {
+  const named = namedDirs(db)
+  return snapshots.listLayerDirs().filter(dir => !named.has(dir))
+}
+
+/** Directories of layers that rows name. */
+export function namedDirs({ read: { layers } }: Database): ReadonlySet<string> {
+  const present = [...layers.committed(), ...layers.extracting()].map(layer => layer.dir)
+  return new Set([...present, ...layers.retired()])
 }

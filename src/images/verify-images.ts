@@ -160,7 +160,7 @@ function summaryOf(first: Difference | undefined, count: number): string {
 }
 
 /** From the first of its images' repositories that has it. */
-async function repairLayer(context: ImageContext, layer: Layer, signal: AbortSignal): Promise<void> {
+export async function repairLayer(context: ImageContext, layer: Layer, signal: AbortSignal): Promise<void> {
   const errors: string[] = []
   for (const source of sourcesOf(context, layer)) {
     try {
@@ -209,6 +209,6 @@ function blobsOf({ db }: ImageContext, imageId: Digest): PlannedLayer['blob'][] 
 }
 
 /** The name that says most about an image. */
-function nameOf(image: Image | undefined, id: string): string {
+export function nameOf(image: Image | undefined, id: string): string {
   return image?.repoTags[0] ?? image?.repoDigests[0] ?? id
 }

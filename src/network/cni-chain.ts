@@ -17,7 +17,7 @@ type ChainOptions = {
 }
 
 /** One pod's attachment, as plugins see it. */
-type ChainTarget = {
+export type ChainTarget = {
   readonly containerId: string
   /** '' when there is none any more. */
   readonly netns: string
@@ -90,6 +90,39 @@ export class CniChain {
     const call: Call = { verb: 'CHECK', target, added: { prevResult: result } }
     const remaining = this.#remaining('CHECK')
     for (const plugin of network.plugins) await this.#run(network, plugin, call, remaining())
+  }
+
+  /** As `check`, of these plugins alone and each by itself. @returns what those said that found something wrong */
+  async checkEach(
+    network: CniNetwork,
+    target: ChainTarget,
+    result: unknown,
+    types: ReadonlySet<string>,
+  ): Promise<Array<{ readonly plugin: CniPlugin; readonly error: string }>> {
+    if (network.disableCheck || !isAtLeast(network.cniVersion, '0.4.0')) return []
+    const call: Call = { verb: 'CHECK', target, added: { prevResult: result } }
+    const remaining = this.#remaining('CHECK')
+    const errors: Array<{ plugin: CniPlugin; error: string }> = []
+    for (const plugin of network.plugins) {
+      if (!types.has(plugin.type)) continue
+      try {
+        await this.#run(network, plugin, call, remaining())
+      } catch (error) {
+        errors.push({ plugin, error: messageOf(error) })
+      }
+    }
+    return errors
+  }
+
+  /** ADD of one plugin that makes nothing twice, for an attachment that it was part of. */
+  async addAgain(
+    network: CniNetwork,
+    plugin: CniPlugin,
+    target: ChainTarget,
+    result: unknown,
+  ): Promise<void> {
+    const call: Call = { verb: 'ADD', target, added: { prevResult: result } }
+    await this.#run(network, plugin, call, this.#remaining('ADD')())
   }
 
   /** Every plugin, also after one failed: its garbage is no reason to keep another's. */

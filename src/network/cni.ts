@@ -1,17 +1,19 @@
-import { BerthError, inStep, invalid, messageOf, precondition } from '../base/errors.ts'
+import { BerthError, invalid, messageOf, precondition } from '../base/errors.ts'
 import { KeyedMutex } from '../base/keyed-mutex.ts'
+import type { Difference } from '../model/difference.ts'
 import type { CniAttachment, PodNetwork } from '../model/pod.ts'
 import { isPinned } from '../os/namespaces.ts'
+import { chainTarget, networkOf, newAttachment } from './attachment.ts'
 import { AttachmentJournal } from './attachment-journal.ts'
-import { capabilityArgs, cniArgs, POD_INTERFACE } from './cni-args.ts'
+import { cniArgs, POD_INTERFACE } from './cni-args.ts'
 import { CniChain, type CniTimeouts } from './cni-chain.ts'
-import { type CniNetwork, parseNetwork } from './cni-config.ts'
 import { type CniLog, CniReadiness } from './cni-readiness.ts'
 import { podAddresses } from './cni-result.ts'
-import { isJsonObject } from './json.ts'
+import { networkDifferences } from './differences.ts'
 import { endLeftPlugins } from './left-plugins.ts'
+import { masquerades, removeRulesOf } from './nat-rules.ts'
 import { netnsFirstDelIsSafe } from './netns-first.ts'
-import type { Network, NetworkStatus, NetworkTarget } from './network.ts'
+import type { Network, NetworkMember, NetworkStatus, NetworkTarget } from './network.ts'
 import { SharedGate } from './shared-gate.ts'
 
 export type CniOptions = {
@@ -59,6 +61,7 @@ class Cni implements Network {
   readonly #chain: CniChain
   readonly #readiness: CniReadiness
   readonly #log: CniLog
+  readonly #path: string
   /** The specification forbids two operations on one attachment at a time. */
   readonly #pods = new KeyedMutex()
   /** It also forbids a GC beside an ADD or a DEL. */
@@ -72,6 +75,7 @@ class Cni implements Network {
     this.#chain = new CniChain({ pluginDirs, path, timeouts: { ...DEFAULT_TIMEOUTS, ...options.timeouts } })
     this.#readiness = new CniReadiness({ confDir, defaultNetwork, chain: this.#chain, statusIntervalMs, log })
     this.#log = log
+    this.#path = path
   }
 
   status(): NetworkStatus {
@@ -140,6 +144,20 @@ class Cni implements Network {
     })
   }
 
+  async differences(members: readonly NetworkMember[]): Promise<Difference[]> {
+    const held = new Set([...members.map(({ target }) => target.podId), ...this.#attached])
+    return await networkDifferences({
+      members,
+      isHeld: podId => held.has(podId) || this.#attached.has(podId),
+      journal: this.#journal,
+      chain: this.#chain,
+      network: this.#readiness.network,
+      path: this.#path,
+      alone: (podId, work) => this.#alone(podId, work),
+      forget: podId => this.#alone(podId, () => this.#forget(podId)),
+    })
+  }
+
   close(): void {
     this.#readiness.close()
   }
@@ -151,8 +169,12 @@ class Cni implements Network {
 
   async #del(podId: string, netns: string, args: string, attachment: CniAttachment): Promise<void> {
     // A pin that lost its mount is a plain file, at which plugins fail; that there is none they accept.
-    const target = chainTarget(podId, isPinned(netns) ? netns : '', args, attachment)
-    await this.#chain.del(networkOf(attachment), target, attachment.result ?? undefined)
+    const hasNamespace = isPinned(netns)
+    const network = networkOf(attachment)
+    const target = chainTarget(podId, hasNamespace ? netns : '', args, attachment)
+    await this.#chain.del(network, target, attachment.result ?? undefined)
+    // Which rules are a pod's, the plugins learn from its interface.
+    if (!hasNamespace && masquerades(network)) await removeRulesOf(this.#path, network.name, podId)
   }
 
   /**
@@ -165,40 +187,18 @@ class Cni implements Network {
       if (living.has(podId)) continue
       if (performance.now() > deadline) return
       try {
-        const begun = this.#journal.find(podId)
-        if (begun !== undefined) await this.#del(podId, begun.netns, begun.args, begun)
-        this.#journal.end(podId)
+        await this.#forget(podId)
       } catch (error) {
         this.#log.warn({ podId, error: messageOf(error) }, 'a forgotten pod is still attached to its network')
       }
     }
   }
-}
 
-/** What is known before ADD has a result. */
-function newAttachment(network: CniNetwork, target: NetworkTarget): CniAttachment {
-  return {
-    networkName: network.name,
-    config: network.json,
-    result: null,
-    ifName: POD_INTERFACE,
-    capabilityArgs: capabilityArgs(target),
+  async #forget(podId: string): Promise<void> {
+    const begun = this.#journal.find(podId)
+    if (begun !== undefined) await this.#del(podId, begun.netns, begun.args, begun)
+    this.#journal.end(podId)
   }
-}
-
-/** The network as it was at ADD. */
-function networkOf(attachment: CniAttachment): CniNetwork {
-  try {
-    return parseNetwork(attachment.config)
-  } catch (error) {
-    throw inStep(`stored configuration of network ${JSON.stringify(attachment.networkName)}`, error)
-  }
-}
-
-function chainTarget(podId: string, netns: string, args: string, attachment: CniAttachment) {
-  const { ifName, capabilityArgs } = attachment
-  const asked = isJsonObject(capabilityArgs) ? capabilityArgs : {}
-  return { containerId: podId, netns, ifName, args, capabilityArgs: asked }
 }
 
 function cniArgsIfValid(target: NetworkTarget): string | undefined {

@@ -1,3 +1,4 @@
+import type { Difference } from '../model/difference.ts'
 import type { PodMetadata, PodNetwork, PortMapping } from '../model/pod.ts'
 
 /** What every verb needs to name the attachment of one pod. */
@@ -18,6 +19,14 @@ export type NetworkStatus = {
   readonly message: string
   /** The configuration in use: file and network name. */
   readonly source?: { readonly file: string; readonly name: string }
+}
+
+/** A pod that an address may be held for. */
+export type NetworkMember = {
+  readonly target: NetworkTarget
+  readonly network: PodNetwork
+  /** It is complete, and nothing is being done with it: what belongs to it has to be there. */
+  readonly isSettled: boolean
 }
 
 /** Attaches pods to the node's network. Implemented by CNI (specification 1.1). */
@@ -50,5 +59,11 @@ export interface Network {
    * @throws BerthError unavailable when attachments keep coming; otherwise what plugins said
    */
   collectGarbage(living: ReadonlyArray<{ readonly podId: string; readonly ifName: string }>): Promise<void>
+  /**
+   * Compares what is on the host (the journal of attachments, leases of `host-local`, rules of `iptables`, what
+   * plugins say to CHECK) with who holds an address.
+   * @param members every pod whose DEL has not succeeded
+   */
+  differences(members: readonly NetworkMember[]): Promise<Difference[]>
   close(): void
 }

@@ -17,6 +17,7 @@ import {
   realpathSync,
   renameSync,
   statfsSync,
+  statSync,
   writeFileSync,
   writeSync,
 } from 'node:fs'
@@ -74,6 +75,11 @@ export function openDirectory(path: string, gid: number): void {
   })
 }
 
+/** Of what is in a directory; none if there is no such directory. */
+export function namesIn(directory: string): string[] {
+  return ifThere(() => readdirSync(directory)) ?? []
+}
+
 export function fsyncDir(path: string): void {
   const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY)
   try {
@@ -119,16 +125,28 @@ export class FileLock {
     const fd = openSync(path, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600)
     if (!sys.tryLock(fd)) {
       closeSync(fd)
-      throw precondition(`${path} is locked by process ${readFileSync(path, 'utf8').trim() || 'unknown'}`)
+      throw precondition(`${path} is locked by process ${holderIn(path)}`)
     }
     ftruncateSync(fd)
     writeSync(fd, `${process.pid}\n`, 0)
     return new FileLock(fd)
   }
 
+  /** The pid of who holds it, as far as the file tells; undefined if nobody does. Changes nothing. */
+  static holder(path: string): string | undefined {
+    const file = ifThere(() => statSync(path, { bigint: true }))
+    if (file === undefined) return undefined
+    const inode = new RegExp(`^\\d+: FLOCK .* [0-9a-f]+:[0-9a-f]+:${file.ino} `, 'm')
+    return inode.test(readFileSync('/proc/locks', 'utf8')) ? holderIn(path) : undefined
+  }
+
   release(): void {
     closeSync(this.#fd)
   }
+}
+
+function holderIn(path: string): string {
+  return readFileSync(path, 'utf8').trim() || 'unknown'
 }
 
 export type FileSystemUsage = {

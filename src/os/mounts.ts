@@ -56,6 +56,11 @@ export function mountMapped(source: string, target: string, userNamespace: strin
   })
 }
 
+/** Makes a mount that is nowhere yet, known by its descriptor, one at `target`. */
+export function attachMount(mount: number, target: string): void {
+  effectSync('os', 'attach-mount', target, () => sys.moveMount(mount, target))
+}
+
 export function makePrivate(target: string, recursive = false): void {
   setPropagation(target, MS_PRIVATE, recursive)
 }

@@ -5,6 +5,8 @@ import { type ErrorCode, invalid } from '../base/errors.ts'
 import type { PodUser } from '../model/pod.ts'
 
 export const CLONE_NEWNET = 0x40000000
+export const CLONE_NEWNS = 0x00020000
+export const CLONE_FS = 0x00000200
 
 /** File names below /proc/PID/ns and in a pin directory, with the flags of unshare(2) and setns(2). */
 export const NAMESPACES = [
@@ -15,6 +17,8 @@ export const NAMESPACES = [
 
 /** Files of a pin directory. */
 export const PINS = [...NAMESPACES.map(({ name }) => name), 'user'] as const
+
+export type Pin = (typeof PINS)[number]
 
 export type PinRequest = {
   /** Made if it is missing; gets one file per new namespace: `net`, `ipc`, `uts`, `user`. */
@@ -43,6 +47,8 @@ export type Call =
   | { readonly kind: 'net-dev'; readonly netns: string }
   /** The descriptor of a TCP socket in the network namespace at that path; it belongs to who asked. */
   | { readonly kind: 'tcp-socket'; readonly netns: string; readonly family: 4 | 6 }
+  /** A descriptor of a copy of the mount that is the root of that process; it belongs to who asked. */
+  | { readonly kind: 'root-of'; readonly pid: number }
 
 export type Question = { readonly id: number; readonly call: Call }
 

@@ -6,7 +6,9 @@ import { bindMount } from './mounts.ts'
 import {
   type Answer,
   type Call,
+  CLONE_FS,
   CLONE_NEWNET,
+  CLONE_NEWNS,
   type Home,
   linksOf,
   NAMESPACES,
@@ -45,7 +47,29 @@ function answer(call: Call): string {
   if (call.kind === 'net-dev')
     return inNetwork(call.netns, () => readFileSync('/proc/thread-self/net/dev', 'utf8'))
   if (call.kind === 'tcp-socket') return inNetwork(call.netns, () => `${tcpSocket(call.family)}`)
+  if (call.kind === 'root-of') return `${rootOf(call.pid)}`
   return linksOf('/proc/thread-self/ns')
+}
+
+let hasOwnDirectories = false
+
+/** Only a thread that shares its root and working directory with no other may enter a mount namespace. */
+function rootOf(pid: number): number {
+  if (!hasOwnDirectories) sys.unshare(CLONE_FS)
+  hasOwnDirectories = true
+  const here = openSync('/proc/thread-self/ns/mnt', constants.O_RDONLY)
+  const there = openSync(`/proc/${pid}/ns/mnt`, constants.O_RDONLY)
+  try {
+    sys.setns(there, CLONE_NEWNS)
+    away = true
+    const mount = sys.cloneMount('/')
+    sys.setns(here, CLONE_NEWNS)
+    away = false
+    return mount
+  } finally {
+    closeSync(here)
+    closeSync(there)
+  }
 }
 
 /** Makes the namespaces, or enters those that a helper process made together with a user namespace. */

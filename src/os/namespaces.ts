@@ -1,9 +1,10 @@
-import { closeSync, openSync, rmdirSync, rmSync, statfsSync } from 'node:fs'
+import { closeSync, openSync, readlinkSync, rmdirSync, rmSync, statfsSync } from 'node:fs'
 import { Worker } from 'node:worker_threads'
 import { effect, effectSync } from '../base/effects.ts'
-import { BerthError, errnoOf, internal } from '../base/errors.ts'
+import { BerthError, errnoOf, internal, precondition } from '../base/errors.ts'
 import { Semaphore } from '../base/semaphore.ts'
-import { unmountAll } from './mounts.ts'
+import { ensureDir } from './files.ts'
+import { attachMount, bindMount, unmountAll } from './mounts.ts'
 import {
   type Answer,
   type Call,
@@ -11,6 +12,7 @@ import {
   linksOf,
   NAMESPACES,
   PINS,
+  type Pin,
   type PinRequest,
   type Question,
 } from './namespace-calls.ts'
@@ -89,6 +91,32 @@ export class NamespacePins {
         if (errnoOf(error) !== 'ENOENT') throw error
       }
     })
+  }
+
+  /**
+   * Pins a namespace again that a process is in. Nothing happens if one is pinned there.
+   * @throws BerthError precondition if the process has the node's
+   */
+  pinOf(pid: number, dir: string, name: Pin): void {
+    const file = `${dir}/${name}`
+    if (isPinned(file)) return
+    const source = `/proc/${pid}/ns/${name}`
+    if (readlinkSync(source) === readlinkSync(`/proc/self/ns/${name}`)) {
+      throw precondition(`process ${pid} is in the ${name} namespace of the node`)
+    }
+    ensureDir(dir, 0o700)
+    closeSync(openSync(file, 'a', 0o444))
+    bindMount(source, file)
+  }
+
+  /** Shows the root file system of a process in another mount namespace at `target`. */
+  async mountRootOf(pid: number, target: string): Promise<void> {
+    const copy = Number(await this.#ask({ kind: 'root-of', pid }))
+    try {
+      attachMount(copy, target)
+    } finally {
+      closeSync(copy)
+    }
   }
 
   /** Counters of every interface in the network namespace pinned at `netns`, `lo` included. */

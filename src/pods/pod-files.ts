@@ -1,9 +1,22 @@
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { errnoOf } from '../base/errors.ts'
-import type { DnsConfig, Pod } from '../model/pod.ts'
-import { writeFileAtomic } from '../os/files.ts'
+import { type DnsConfig, type Pod, podUserOf } from '../model/pod.ts'
+import { ensureDir, writeFileAtomic } from '../os/files.ts'
+import { MS_NODEV, MS_NOEXEC, MS_NOSUID, mount } from '../os/mounts.ts'
 import { hasNetwork, type PodContext } from './context.ts'
+
+/** bytes, as every runtime gives (CRI has no field for it) */
+const SHM_SIZE = 64 * 2 ** 20
+
+/** /dev/shm of all containers of the pod. */
+export function mountSharedMemory({ paths }: PodContext, pod: Pod): void {
+  const { shm } = paths.pod(pod.id)
+  ensureDir(shm, 0o700)
+  const user = podUserOf(pod.config.namespaces)
+  const owner = user === undefined ? '' : `,uid=${user.uid.hostId},gid=${user.gid.hostId}`
+  mount('shm', shm, 'tmpfs', MS_NOSUID | MS_NODEV | MS_NOEXEC, `mode=1777,size=${SHM_SIZE}${owner}`)
+}
 
 /** Readable for every user of a container, like the files they stand for. */
 const MODE = 0o644

@@ -1,14 +1,9 @@
-import { readdirSync } from 'node:fs'
-import { join } from 'node:path'
-import { errnoOf, isCode, messageOf } from '../base/errors.ts'
+import { isCode, messageOf } from '../base/errors.ts'
 import { Semaphore } from '../base/semaphore.ts'
-import { type Pod, podUserOf } from '../model/pod.ts'
-import { removeTree } from '../os/files.ts'
-import { mountPointsBelow, unmountAll } from '../os/mounts.ts'
-import { isPinned } from '../os/namespaces.ts'
-import { bootId } from '../os/node.ts'
-import { isAlive } from '../os/processes.ts'
-import { hasNetwork, type PodContext } from './context.ts'
+import type { Pod } from '../model/pod.ts'
+import type { PodContext } from './context.ts'
+import { isWhole, pinAgain } from './losses.ts'
+import { findPodStrays, removePodStray } from './pod-strays.ts'
 import { removePod, undoPod } from './remove-pod.ts'
 import { stopPod } from './stop-pod.ts'
 
@@ -41,7 +36,8 @@ export async function recoverPods(context: PodContext): Promise<void> {
   )
 }
 
-async function recoverPod(context: PodContext, pod: Pod): Promise<void> {
+/** Makes the row and the kernel agree about one pod, as after a start. */
+export async function recoverPod(context: PodContext, pod: Pod): Promise<void> {
   switch (pod.phase) {
     case 'creating':
     case 'removing':
@@ -49,33 +45,24 @@ async function recoverPod(context: PodContext, pod: Pod): Promise<void> {
       context.catalog.deletePod(pod.id)
       return
     case 'ready':
-      if (!isWhole(context, pod)) {
+      pinAgain(context, pod)
+      if (isWhole(context, pod)) {
+        context.inits.follow(pod)
+      } else {
         context.catalog.updatePod(pod.id, { phase: 'notready' })
         context.log.warn(
           { podId: pod.id },
           'a pod lost its namespaces or its init process: it is not ready any more',
         )
-      } else {
-        context.inits.follow(pod)
       }
       return
     case 'notready':
   }
 }
 
-/** Everything its containers stand on is still there. */
-function isWhole(context: PodContext, pod: Pod): boolean {
-  if (pod.bootId !== bootId()) return false
-  const paths = context.paths.pod(pod.id)
-  if (hasNetwork(pod) && !isPinned(paths.namespace('net'))) return false
-  if (pod.config.namespaces.ipc !== 'node' && !isPinned(paths.namespace('ipc'))) return false
-  if (podUserOf(pod.config.namespaces) !== undefined && !isPinned(paths.namespace('user'))) return false
-  return pod.config.namespaces.pid !== 'pod' || (pod.init !== undefined && isAlive(pod.init))
-}
-
 /** Removes directories and pins of pods that have no row, and tells CNI which pods are still there. */
 export async function sweepPods(context: PodContext): Promise<void> {
-  const { catalog, paths, log, network } = context
+  const { catalog, log, network } = context
   // While their namespaces are there: plugins read from them what they have to take back.
   const living = [...catalog.pods()]
     .filter(pod => pod.networkHeld)
@@ -89,20 +76,14 @@ export async function sweepPods(context: PodContext): Promise<void> {
       'CNI garbage was not collected',
     )
   }
-  for (const id of namesIn(paths.pods)) {
-    if (catalog.pod(id) !== undefined) continue
-    log.warn({ podId: id }, 'removing the directory of a pod that has no record')
-    const directory = join(paths.pods, id)
-    for (const point of mountPointsBelow(directory)) unmountAll(point)
-    await removeTree(directory)
-  }
-}
-
-function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory)
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return []
-    throw error
+  for (const stray of findPodStrays(context)) {
+    // What a cgroup alone tells of may be another daemon's.
+    if (!stray.hasDirectory) continue
+    log.warn({ podId: stray.id }, 'removing what is left of a pod that has no record')
+    try {
+      await removePodStray(context, stray)
+    } catch (error) {
+      log.error({ podId: stray.id, error: messageOf(error) }, 'a pod that has no record could not be removed')
+    }
   }
 }

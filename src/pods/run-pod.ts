@@ -7,19 +7,15 @@ import { makeLogDirectory } from '../containers/log-directory.ts'
 import { type Pod, type PodConfig, type PodNetwork, podUserOf } from '../model/pod.ts'
 import { isSlice } from '../model/slice.ts'
 import { ensureDir, openDirectory } from '../os/files.ts'
-import { MS_NODEV, MS_NOEXEC, MS_NOSUID, mount } from '../os/mounts.ts'
 import { bootId } from '../os/node.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 import { hasNetwork, type PodContext, stepOf, targetOf } from './context.ts'
-import { writeHosts, writePodFiles } from './pod-files.ts'
+import { mountSharedMemory, writeHosts, writePodFiles } from './pod-files.ts'
 import { startPodInit } from './pod-init.ts'
 import { applyPodResources } from './pod-resources.ts'
 import { undoPod } from './remove-pod.ts'
 import { stopPod } from './stop-pod.ts'
 import { sysctlsOf } from './sysctls.ts'
-
-/** bytes, as every runtime gives (CRI has no field for it) */
-const SHM_SIZE = 64 * 2 ** 20
 
 /**
  * RunPodSandbox: intent row → files, shared memory, pinned namespaces → CNI ADD → init process if the pod shares its
@@ -121,11 +117,7 @@ function makeDirectory(context: PodContext, pod: Pod): void {
   if (user !== undefined) openDirectory(paths.directory, user.gid.hostId)
   writePodFiles(context, pod)
   if (pod.config.logDirectory !== '') makeLogDirectory(pod.config.logDirectory)
-  if (pod.config.namespaces.ipc !== 'node') {
-    ensureDir(paths.shm, 0o700)
-    const owner = user === undefined ? '' : `,uid=${user.uid.hostId},gid=${user.gid.hostId}`
-    mount('shm', paths.shm, 'tmpfs', MS_NOSUID | MS_NODEV | MS_NOEXEC, `mode=1777,size=${SHM_SIZE}${owner}`)
-  }
+  if (pod.config.namespaces.ipc !== 'node') mountSharedMemory(context, pod)
 }
 
 async function pinNamespaces(context: PodContext, pod: Pod): Promise<void> {

@@ -7,6 +7,7 @@ import type { ProcessRef } from '../model/pod.ts'
 import type { Cgroups } from '../os/cgroup/cgroup.ts'
 import { beganAfter, isAlive, processesWithArguments, processRef } from '../os/processes.ts'
 import { type Child, run, start } from '../os/spawn.ts'
+import { BUNDLE_FILES } from './bundle-files.ts'
 import { Capture } from './capture.ts'
 import type { OciCli } from './oci-cli.ts'
 import { hasEnded, killTree } from './process-tree.ts'
@@ -199,7 +200,7 @@ export class Conmon {
     const options = this.#options
     const args = ['-b', paths.bundle, '-c', id, '-u', id, '-n', name, '-r', this.#cli.path]
     for (const argument of this.#cli.globalArgs) args.push('--runtime-arg', argument)
-    args.push('-p', join(paths.bundle, 'pidfile'), '-P', monitorPidFile(paths.bundle))
+    args.push('-p', join(paths.bundle, BUNDLE_FILES.init), '-P', monitorPidFile(paths.bundle))
     args.push('--persist-dir', paths.persist, '--exit-dir', options.exitsDir)
     args.push('--socket-dir-path', options.socketsDir, '--log-level', 'warn')
     args.push('-l', logDriver(logPath))
@@ -213,7 +214,7 @@ export class Conmon {
 }
 
 function monitorPidFile(bundle: string): string {
-  return join(bundle, 'conmon-pidfile')
+  return join(bundle, BUNDLE_FILES.monitor)
 }
 
 /** The monitor of this container while it lives; its pid may have been given to another process since. */

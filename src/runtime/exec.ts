@@ -64,6 +64,10 @@ export class Exec {
     this.#command = command
   }
 
+  get directory(): string {
+    return this.#command.directory
+  }
+
   /** Why it is to end; whoever runs it hears of that through `stopped`. */
   stop(error: BerthError): void {
     this.#stopped.resolve(error)

@@ -43,6 +43,11 @@ export class Execs {
     }
   }
 
+  /** Of those that run. */
+  directories(): string[] {
+    return [...this.#running.values()].flatMap(execs => [...execs].map(exec => exec.directory))
+  }
+
   forget(containerId: string): void {
     this.#refused.delete(containerId)
   }

@@ -1,6 +1,7 @@
-import { existsSync, type FSWatcher, lstatSync, readdirSync, readFileSync, watch } from 'node:fs'
+import { existsSync, type FSWatcher, lstatSync, readFileSync, watch } from 'node:fs'
 import { join } from 'node:path'
 import { errnoOf, internal, messageOf } from '../base/errors.ts'
+import { namesIn } from '../os/files.ts'
 import type { ContainerPaths, ExitRecord } from './runtime.ts'
 import { readableError } from './text.ts'
 
@@ -96,14 +97,5 @@ function readCode(file: string): { code: number; finishedAt: bigint } | string |
     return `${file}: expected an exit code, found ${text === '' ? 'nothing' : JSON.stringify(readableError(text))}`
   } catch (error) {
     return errnoOf(error) === 'ENOENT' ? undefined : `${file}: ${messageOf(error)}`
-  }
-}
-
-function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory)
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return []
-    throw error
   }
 }

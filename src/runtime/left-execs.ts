@@ -14,10 +14,20 @@ import { killTree } from './process-tree.ts'
  */
 export async function killLeftExec(directory: string, cgroups: Pick<Cgroups, 'pids'>): Promise<void> {
   // A runtime that is still at work first: it leaves the pid when it ends, and its process to us before.
-  for (const runtime of processesWithArguments(join(directory, EXEC_FILES.process))) await killTree(runtime)
+  for (const runtime of runtimesAt(directory)) await killTree(runtime)
   const left = leftProcess(directory, cgroups)
   if (left !== undefined) await killTree(left)
   await removeTree(directory)
+}
+
+/** What of such a command runs: its process, or a runtime that is about to start it. */
+export function findLeftExec(directory: string, cgroups: Pick<Cgroups, 'pids'>): ProcessRef[] {
+  const left = leftProcess(directory, cgroups)
+  return left === undefined ? runtimesAt(directory) : [left]
+}
+
+function runtimesAt(directory: string): ProcessRef[] {
+  return processesWithArguments(join(directory, EXEC_FILES.process))
 }
 
 /** The pid may be another's by now. Where the daemon died before it wrote down which process it is, the pid alone tells. */

@@ -10,6 +10,7 @@ import { reapOrphan, signalProcess } from '../os/processes.ts'
 import type { RunResult } from '../os/spawn.ts'
 import { knownWeakness } from './advisories.ts'
 import { Attachments } from './attach.ts'
+import { BUNDLE_FILES } from './bundle-files.ts'
 import type { Channels } from './channels.ts'
 import { Conmon, type ConmonOptions, type Processes, removeEmptyLog } from './conmon.ts'
 import { Execs } from './execs.ts'
@@ -131,7 +132,7 @@ class RuncRuntime implements Runtime {
     ensureDir(paths.bundle, 0o700)
     ensureDir(paths.persist, 0o700)
     effectSync('runtime', 'write-bundle', paths.bundle, () => {
-      writeFileSync(join(paths.bundle, 'config.json'), ociJson(spec), { mode: 0o600 })
+      writeFileSync(join(paths.bundle, BUNDLE_FILES.spec), ociJson(spec), { mode: 0o600 })
     })
     try {
       const processes = await this.#conmon.create(request, signal)
@@ -268,6 +269,10 @@ class RuncRuntime implements Runtime {
     this.#execs.end(containerId)
   }
 
+  execDirectories(): string[] {
+    return this.#execs.directories()
+  }
+
   async reopenLog(paths: ContainerPaths, logPath: string): Promise<void> {
     if (logPath === '') throw precondition('the container has no log')
     const monitor = readProcesses(paths.bundle)?.monitor
@@ -289,7 +294,7 @@ class RuncRuntime implements Runtime {
 
 /** Who the container's processes are, for a `remove` that has nothing but the paths. */
 function processesFile(bundle: string): string {
-  return join(bundle, 'processes.json')
+  return join(bundle, BUNDLE_FILES.processes)
 }
 
 function readProcesses(bundle: string): Processes | undefined {

@@ -141,6 +141,8 @@ export interface Runtime {
   attach(request: AttachRequest, channels: Channels, signal: AbortSignal): Promise<void>
   /** Kills every exec of that container that still runs, with its children; later execs are refused. */
   endExecs(containerId: string): void
+  /** Directories of the execs that this process has started and not seen to their end. */
+  execDirectories(): string[]
   /** The new log file exists and the old one is no longer written when this returns. */
   reopenLog(paths: ContainerPaths, logPath: string): Promise<void>
   /**

@@ -6,7 +6,7 @@ import { ContainerReader, ContainerWriter } from './containers.ts'
 import { ImageReader, ImageWriter } from './images.ts'
 import { LayerReader, LayerWriter } from './layers.ts'
 import { PodReader, PodWriter } from './pods.ts'
-import { checkDatabase, damaged, migrate } from './schema.ts'
+import { checkDatabase, damaged, migrate, SCHEMA_VERSION } from './schema.ts'
 
 /**
  * Space beside the database that is given up when the disk is full: what makes room has to be written down first. A
@@ -39,10 +39,10 @@ export class Database {
   readonly #db: Sqlite.Database
   readonly #reserve: string
 
-  private constructor(db: Sqlite.Database, file: string) {
+  private constructor(db: Sqlite.Database, file: string, { isReadOnly = false } = {}) {
     this.#db = db
     this.#reserve = `${file}.reserve`
-    this.keepReserve()
+    if (!isReadOnly) this.keepReserve()
     this.read = {
       pods: new PodReader(db),
       containers: new ContainerReader(db),
@@ -78,6 +78,48 @@ export class Database {
       if (error instanceof BerthError) throw error
       throw new BerthError('precondition', explainOpenError(file, error), error)
     }
+  }
+
+  /**
+   * Opens the database of a node whose daemon does not run, and writes nothing.
+   * @throws BerthError precondition: one sentence that names the file and what to do
+   */
+  static openReadOnly(file: string): Database {
+    if (!existsSync(file)) {
+      throw new BerthError(
+        'precondition',
+        `there is no ${file}: no daemon has run with this root directory, or somebody removed it; a daemon, or a repair, makes a new one and removes what is left of the pods of the old one`,
+      )
+    }
+    let db: Sqlite.Database | undefined
+    try {
+      checkDatabase(file)
+      db = new Sqlite(file, { readonly: true, fileMustExist: true })
+      const version = Number(db.pragma('user_version', { simple: true }))
+      if (version < SCHEMA_VERSION) {
+        throw new BerthError(
+          'precondition',
+          `${file} has schema version ${version}, this berth reads ${SCHEMA_VERSION}; start its daemon once`,
+        )
+      }
+      return new Database(db, file, { isReadOnly: true })
+    } catch (error) {
+      db?.close()
+      if (error instanceof BerthError) throw error
+      throw new BerthError('precondition', explainOpenError(file, error), error)
+    }
+  }
+
+  /** What is wrong with the file itself, one sentence each: pages, indexes, references between tables. */
+  problems(): string[] {
+    const pages = this.#db.pragma('quick_check(20)') as Array<{ quick_check: string }>
+    const references = this.#db.pragma('foreign_key_check') as Array<{ table: string; parent: string }>
+    return [
+      ...pages.map(row => row.quick_check).filter(text => text !== 'ok'),
+      ...references
+        .slice(0, 20)
+        .map(row => `a row of ${row.table} names one of ${row.parent} that is not there`),
+    ]
   }
 
   /**

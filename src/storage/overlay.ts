@@ -1,11 +1,10 @@
-import { chownSync, existsSync, readdirSync, renameSync, rmSync } from 'node:fs'
+import { chownSync, existsSync, renameSync, rmSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { effect, effectSync } from '../base/effects.ts'
-import { errnoOf } from '../base/errors.ts'
 import type { IdMapping } from '../model/security.ts'
 import type { Log } from '../observe/log.ts'
-import { ensureDir, fsyncDir, openDirectory, syncFileSystem } from '../os/files.ts'
+import { ensureDir, fsyncDir, namesIn, openDirectory, syncFileSystem } from '../os/files.ts'
 import { isMountPoint, mountMapped, mountOverlay, unmountAll } from '../os/mounts.ts'
 import { copyMetadata } from './copy-object.ts'
 import { finishLayer } from './finish-layer.ts'
@@ -24,6 +23,8 @@ export type SnapshotOptions = {
   /** Absolute path of a program that decompresses gzip (`-d -c`); '': the workers do it themselves. */
   readonly gzipProgram: string
   readonly log: Log
+  /** For who only looks: no directory is made. */
+  readonly isReadOnly?: boolean
 }
 
 /** Makes the directories it needs below `root`, closed to everybody but root whatever their mode was. */
@@ -40,24 +41,34 @@ class OverlaySnapshots implements Snapshots {
   readonly #empty: readonly string[]
   readonly #pool: UnpackPool
   readonly #trash: Trash
+  readonly #trashDir: string
   #stagings = 0
 
-  constructor({ root, workers, gzipProgram, log }: SnapshotOptions) {
+  constructor({ root, workers, gzipProgram, log, isReadOnly = false }: SnapshotOptions) {
     this.#layers = join(root, 'layers')
     this.#records = join(root, 'records')
     this.#staging = join(root, 'staging')
     this.#rootfs = join(root, 'rootfs')
     this.#empty = ['0', '1'].map(name => join(root, 'empty', name))
     const trash = join(root, 'trash')
-    // Programs in an image may be set-user-id: nobody else gets through to them. The root of a user namespace has
-    // to pass on the way to its own root file system, and only to that (`#makeHome`).
-    for (const dir of [this.#layers, this.#records, this.#staging, trash]) ensureDir(dir, 0o700)
-    for (const dir of [root, this.#rootfs]) ensureDir(dir, 0o711)
-    for (const dir of this.#empty) ensureDir(dir, 0o755)
+    this.#trashDir = trash
+    if (!isReadOnly) this.makeDirectories()
     this.#pool = new UnpackPool(workers, gzipProgram, warning =>
       log.warn({ warning }, 'layer unpacked incompletely'),
     )
     this.#trash = new Trash(trash, fields => log.error(fields, 'trash not deleted'))
+  }
+
+  directories(): string[] {
+    return [this.#layers, this.#records, this.#staging, this.#trashDir, this.#rootfs, ...this.#empty]
+  }
+
+  makeDirectories(): void {
+    // Programs in an image may be set-user-id: nobody else gets through to them. The root of a user namespace has
+    // to pass on the way to its own root file system, and only to that (`#makeHome`).
+    for (const dir of [this.#layers, this.#records, this.#staging, this.#trashDir]) ensureDir(dir, 0o700)
+    for (const dir of [dirname(this.#rootfs), this.#rootfs]) ensureDir(dir, 0o711)
+    for (const dir of this.#empty) ensureDir(dir, 0o755)
   }
 
   prepare(): void {
@@ -100,6 +111,10 @@ class OverlaySnapshots implements Snapshots {
     return join(this.#staging, `${key.replace(/[^\w.-]/g, '_')}.${++this.#stagings}`)
   }
 
+  stagedPath(name: string): string {
+    return join(this.#staging, name)
+  }
+
   layerPath(dir: string): string {
     return join(this.#layers, dir)
   }
@@ -109,7 +124,15 @@ class OverlaySnapshots implements Snapshots {
   }
 
   listLayerDirs(): string[] {
-    return readdirSync(this.#layers)
+    return namesIn(this.#layers)
+  }
+
+  listRecords(): string[] {
+    return namesIn(this.#records)
+  }
+
+  listStaging(): string[] {
+    return namesIn(this.#staging)
   }
 
   discard(path: string): void {
@@ -207,12 +230,7 @@ class OverlaySnapshots implements Snapshots {
 
   #below(id: string, name: 'views' | 'mapped'): string[] {
     const dir = this.#path(id, name)
-    try {
-      return readdirSync(dir).map(name => join(dir, name))
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT') return []
-      throw error
-    }
+    return namesIn(dir).map(name => join(dir, name))
   }
 
   async removeRootfs(id: string): Promise<void> {
@@ -221,7 +239,7 @@ class OverlaySnapshots implements Snapshots {
   }
 
   listRootfs(): string[] {
-    return readdirSync(this.#rootfs)
+    return namesIn(this.#rootfs)
   }
 
   rootfsPath(id: string): string {
@@ -237,9 +255,9 @@ class OverlaySnapshots implements Snapshots {
   }
 
   sweep(): void {
-    for (const name of readdirSync(this.#staging)) this.#trash.discard(join(this.#staging, name))
+    for (const name of this.listStaging()) this.#trash.discard(this.stagedPath(name))
     const layers = new Set(this.listLayerDirs())
-    for (const name of readdirSync(this.#records)) {
+    for (const name of this.listRecords()) {
       if (!layers.has(name)) this.#trash.discard(this.recordPath(name))
     }
     this.#trash.sweep()

@@ -53,6 +53,9 @@ export type MappedIds = {
 
 /** Layers and root file systems as overlay directories below one root. Layers are given by their absolute paths. */
 export interface Snapshots {
+  /** Those that everything else is in. */
+  directories(): string[]
+  makeDirectories(): void
   /** Starts the unpack workers ahead of the first `unpack`, which otherwise waits for them. */
   prepare(): void
   /**
@@ -74,11 +77,17 @@ export interface Snapshots {
   checkLayer(dir: string, seal: LayerSeal | undefined): string | undefined
   /** A fresh staging directory name, derived from `key`; swept at start. */
   stagingPath(key: string): string
+  /** Of an entry of the staging directory. */
+  stagedPath(name: string): string
   layerPath(dir: string): string
   /** The record of a layer: a file, if the layer has one. */
   recordPath(dir: string): string
   /** Short names of the committed layers on disk, for the sweep of those without a row. */
   listLayerDirs(): string[]
+  /** Names of the records on disk: as those of the layers they are of. */
+  listRecords(): string[]
+  /** Names in the staging directory: what is being unpacked, and what an earlier process left. */
+  listStaging(): string[]
   /** Moves to the trash and deletes in the background, a layer's record too; gone by name at once. */
   discard(path: string): void
   /** Until nothing of what was discarded takes room any more, as far as it can be deleted. Never throws. */

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
 import { Semaphore } from '../../src/base/semaphore.ts'
+import { differences } from '../support/check.ts'
 import { FOREVER } from '../support/kubelet.ts'
 import { useDaemon } from '../support/use-daemon.ts'
 
@@ -24,11 +25,23 @@ async function life(): Promise<string> {
   return ip
 }
 
+/** What `berth check` finds, again and again, beside everything else. */
+async function looksUntil(isOver: () => boolean): Promise<string[]> {
+  const found: string[] = []
+  while (!isOver()) found.push(...(await differences(kubelet().daemon)))
+  return found
+}
+
 for (const round of ['first', 'second', 'third']) {
   test(`${PODS} pods, ${AT_A_TIME} at a time, come and go without a trace: ${round} round`, async () => {
     const slots = new Semaphore('pods', AT_A_TIME)
     const lives = Array.from({ length: PODS }, () => slots.run(life))
-    const ips = await Promise.all(lives)
+    let isOver = false
+    const checks = looksUntil(() => isOver)
+    const ips = await Promise.all(lives).finally(() => {
+      isOver = true
+    })
+    assert.deepEqual(await checks, [], 'operations under way are no differences')
     assert.ok(ips.every(ip => ip.startsWith(kubelet().daemon.subnet)))
     const { items } = await kubelet().daemon.client.runtime('ListPodSandbox', {})
     assert.deepEqual(items, [])

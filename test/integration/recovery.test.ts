@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { BerthClient } from '../../src/cri/client.ts'
+import { differences } from '../support/check.ts'
 import { failure } from '../support/cni.ts'
 import { command } from '../support/command.ts'
 import { crashed } from '../support/daemon.ts'
@@ -367,4 +368,14 @@ test('a command that runs when the daemon is killed is ended by the next one, at
     assert.equal(running(early), 0)
   }
   assert.equal((await kubelet().exec(id, 'echo alive')).stdout, 'alive\n')
+})
+
+test('after all of this the node is as its rows say, and stays so through a restart', async () => {
+  const { daemon } = kubelet()
+  const pod = await kubelet().runPod({ port_mappings: [{ container_port: 80, host_port: 18071 }] })
+  await kubelet().run(pod, FOREVER)
+  await kubelet().exited(await kubelet().run(pod, 'exit 3'))
+  assert.deepEqual(await differences(daemon), [])
+  await daemon.restart()
+  assert.deepEqual(await differences(daemon), [])
 })

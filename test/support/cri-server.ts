@@ -10,6 +10,7 @@ import { CriServer, type CriServerOptions } from '../../src/cri/server.ts'
 import { fakeServices, protoDir, RecordedCalls } from './cri.ts'
 
 const admin: AdminBackend = {
+  async *check() {},
   timeline: () => ({ podId: 'a', podName: 'default/web', entries: [] }),
   status: () => ({
     version: '1.2.3',

@@ -313,6 +313,16 @@ export class BerthDaemon {
     this.#leaks.push(...linesWithSecrets(text).slice(0, MAX_LEAKS))
   }
 
+  /** A command that works on the same directories without the daemon. */
+  offline(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<CommandResult> {
+    const [file, ...rest] = this.offlineCommand(args)
+    return command(file!, rest, { HOME: this.directory, ...env })
+  }
+
+  offlineCommand(args: readonly string[]): string[] {
+    return [...berthCommand(), ...args, ...this.#flags()]
+  }
+
   /** What is there beyond what an idle daemon has, after what is on its way out had time to go. */
   async leftovers(kinds = /./): Promise<string[]> {
     let left: string[] = []

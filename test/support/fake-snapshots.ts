@@ -88,6 +88,14 @@ export class FakeSnapshots implements LayerSnapshots {
     return join(this.root, 'layers', dir)
   }
 
+  stagedPath(name: string): string {
+    return join(this.root, 'staging', name)
+  }
+
+  listRecords(): string[] {
+    return []
+  }
+
   listLayerDirs(): string[] {
     return readdirSync(join(this.root, 'layers'))
   }

@@ -88,6 +88,8 @@ export interface Cgroups {
   /** The process is in the group when this returns. */
   add(path: string, pid: number): Promise<void>
   exists(path: string): boolean
+  /** Names of the groups directly below, in any of the hierarchies; none if there is no such group. */
+  children(path: string): string[]
   /** Of the group and all below; empty if there is no such group. */
   pids(path: string): number[]
   /**

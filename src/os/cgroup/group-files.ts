@@ -70,15 +70,21 @@ export function makeGroup(dir: string): boolean {
   }
 }
 
-/** Groups below `dir`, deepest first, then `dir` itself; empty if it does not exist. */
-export function groupsIn(dir: string): string[] {
+/** Names of the groups directly below `dir`; none if it does not exist. */
+export function childrenOf(dir: string): string[] {
   try {
-    const entries = readdirSync(dir, { withFileTypes: true }).filter(entry => entry.isDirectory())
-    return [...entries.flatMap(entry => groupsIn(join(dir, entry.name))), dir]
+    const entries = readdirSync(dir, { withFileTypes: true })
+    return entries.filter(entry => entry.isDirectory()).map(entry => entry.name)
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return []
     throw error
   }
+}
+
+/** Groups below `dir`, deepest first, then `dir` itself; empty if it does not exist. */
+export function groupsIn(dir: string): string[] {
+  if (!existsSync(dir)) return []
+  return [...childrenOf(dir).flatMap(name => groupsIn(join(dir, name))), dir]
 }
 
 /** Processes of `dir` and below. The kernel shows those of a foreign pid namespace as 0: nobody can name them. */

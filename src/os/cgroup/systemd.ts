@@ -76,6 +76,10 @@ export class SystemdCgroups implements Cgroups {
     return this.#files.exists(path)
   }
 
+  children(path: string): string[] {
+    return this.#files.children(path)
+  }
+
   pids(path: string): number[] {
     return this.#files.pids(path)
   }

@@ -59,6 +59,10 @@ export class CgroupsV1 implements Cgroups {
     return existsSync(join(this.#main, files.checkGroupPath(path)))
   }
 
+  children(path: string): string[] {
+    return [...new Set(this.#dirs(path).flatMap(files.childrenOf))]
+  }
+
   pids(path: string): number[] {
     files.checkGroupPath(path)
     const lists = [this.#main, ...(this.#unified === undefined ? [] : [this.#unified])]

@@ -42,6 +42,10 @@ export class CgroupsV2 implements Cgroups {
     return existsSync(this.#dir(path))
   }
 
+  children(path: string): string[] {
+    return files.childrenOf(this.#dir(path))
+  }
+
   pids(path: string): number[] {
     return files.pidsIn(this.#dir(path))
   }
