@@ -1,4 +1,5 @@
 import { precondition } from '../base/errors.ts'
+import type { OciResources } from '../model/oci.ts'
 import type { LinuxResources } from '../model/security.ts'
 import { requireContainer } from './container-state.ts'
 import { type ContainerContext, runtimeOf, stepOf } from './context.ts'
@@ -20,6 +21,7 @@ export async function updateContainer(
     const runtime = runtimeOf(context, container)
     const resources = mergeResources(container.resources, update)
     checkResources('linux', resources, context.host)
+    // Runtimes take hugepages when a container is made, and no more.
     const { hugepageLimits, ...limits } = toOciResources(update, context.host)
     try {
       await context.timeline.step(
@@ -27,9 +29,11 @@ export async function updateContainer(
         'runtime-update',
         async () => {
           await runtime.update(id, limits)
-          // Runtimes take these when a container is made, and no more.
-          if (hugepageLimits !== undefined)
-            await context.cgroups.writeLimits(container.cgroup, { hugepageLimits })
+          const rest = {
+            ...(hugepageLimits === undefined ? {} : { hugepageLimits }),
+            ...oomGroupOf(resources),
+          }
+          if (Object.keys(rest).length > 0) await context.cgroups.writeLimits(container.cgroup, rest)
         },
       )
     } catch (error) {
@@ -37,6 +41,12 @@ export async function updateContainer(
     }
     context.catalog.updateContainer(id, { resources })
   })
+}
+
+/** systemd has no property for it, and sets it to 0 whenever it writes a scope's memory limits. */
+function oomGroupOf({ unified }: LinuxResources): Pick<OciResources, 'unified'> {
+  const group = unified['memory.oom.group']
+  return group === undefined ? {} : { unified: { 'memory.oom.group': group } }
 }
 
 /** ReopenContainerLog: when it returns the new file exists and the old one is no longer written. */

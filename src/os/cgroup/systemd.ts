@@ -106,8 +106,10 @@ export class SystemdCgroups implements Cgroups {
     if (unit === undefined) return await this.#files.writeLimits(path, resources)
     const properties = propertiesOf(resources)
     if (properties.length > 0) await this.#command(['set-property', '--runtime', unit, ...properties])
-    // What systemd has no property for, it does not touch.
     const { unified, hugepageLimits } = resources
+    // It writes its properties after it has answered whoever set them, and before it answers the next: what it has no
+    // property for has to come last.
+    if (unified !== undefined) await this.#command(['show', '--property=Id', unit])
     await this.#files.writeLimits(path, {
       ...(unified === undefined ? {} : { unified }),
       ...(hugepageLimits === undefined ? {} : { hugepageLimits }),
