@@ -9,15 +9,21 @@ import { FaultHook, parseFaultPlan } from './fault-plan.ts'
 const mount: Effect = { layer: 'os', name: 'mount', subject: '/x' }
 const commit: Effect = { layer: 'state', name: 'commit', subject: 'pod' }
 
-function hookOf(plan: string) {
+function hookOf(plan: string, file?: 'replaceable') {
   const seen: string[] = []
-  const hook = new FaultHook(parseFaultPlan(plan), {
+  let content = ''
+  const hook = new FaultHook(parseFaultPlan(`${plan},trace=t${file === undefined ? '' : ',plan=p'}`), {
     kill: () => seen.push('kill'),
     block: ms => seen.push(`block ${ms}`),
-    trace: line => seen.push(line),
+    trace: (_, line) => seen.push(line),
+    version: () => content,
+    read: () => content,
   })
   return {
     hook,
+    replace: (next: string) => {
+      content = next
+    },
     actions: () => seen.filter(entry => !entry.endsWith('\n')),
     lines: () => seen.filter(entry => entry.endsWith('\n')),
   }
@@ -58,6 +64,30 @@ test('an effect fails by its subject, however many of its kind come before', () 
   assert.deepEqual(failures('fail@os.mount=/x:ENOSPC', [mount]), [true])
 })
 
+test('a star in a subject stands for any text', () => {
+  const subjects = (plan: string, ...paths: string[]) =>
+    failures(
+      plan,
+      paths.map(subject => ({ ...mount, subject })),
+    )
+  assert.deepEqual(subjects('fail@os.mount=/run/*/shm#2', '/run/a/shm', '/run/b/ns', '/run/b/c/shm'), [
+    false,
+    false,
+    true,
+  ])
+  assert.deepEqual(subjects('fail@os.mount=/x.y', '/xzy', '/x.y/'), [false, false])
+})
+
+test('after a point everything fails, whatever it is', () => {
+  assert.deepEqual(failures('failall@os.mount#2', [mount, commit, mount, commit, mount]), [
+    false,
+    false,
+    true,
+    true,
+    true,
+  ])
+})
+
 test('everything fails from a point on', () => {
   assert.deepEqual(failures('failfrom@2', [mount, commit, mount]), [false, true, true])
   assert.deepEqual(failures('failfrom@os.mount#2', [mount, mount, commit, mount]), [false, true, false, true])
@@ -93,7 +123,24 @@ test('every effect is traced before it is struck', () => {
   const { hook, lines } = hookOf('fail@2')
   hook.sync(commit)
   assert.throws(() => hook.sync(mount))
-  assert.deepEqual(lines(), ['1 state.commit pod\n', '2 os.mount /x\n'])
+  assert.deepEqual(lines(), ['1 state.commit sync pod\n', '2 os.mount sync /x\n', '2 struck fail\n'])
+})
+
+test('a file that is replaced is the plan from then on, and counting begins anew', () => {
+  const { hook, replace } = hookOf('fail@os.mount', 'replaceable')
+  assert.throws(() => hook.sync(mount))
+  replace('fail@os.mount#2')
+  hook.sync(mount)
+  assert.throws(() => hook.sync(mount))
+  replace('')
+  hook.sync(mount)
+})
+
+test('what hangs goes on when the plan is replaced', async () => {
+  const { hook, replace } = hookOf('hang@state.commit', 'replaceable')
+  const hung = hook.async(commit)
+  replace(' ')
+  await hung
 })
 
 test('the trace file grows line by line', () => {
@@ -102,7 +149,7 @@ test('the trace file grows line by line', () => {
     const file = join(directory, 'trace')
     const hook = new FaultHook(parseFaultPlan(`trace=${file}`))
     hook.sync(mount)
-    assert.equal(readFileSync(file, 'utf8'), '1 os.mount /x\n')
+    assert.equal(readFileSync(file, 'utf8'), '1 os.mount sync /x\n')
   } finally {
     rmSync(directory, { recursive: true })
   }
