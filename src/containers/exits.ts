@@ -1,9 +1,10 @@
-import { copyFileSync } from 'node:fs'
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { nowNs, sleep } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
 import type { Container, ContainerExit, ExitReason } from '../model/container.ts'
 import type { ProcessRef } from '../model/pod.ts'
+import { writeFileAtomic } from '../os/files.ts'
 import { isAlive, signalProcess, watchExit } from '../os/processes.ts'
 import type { ExitRecord } from '../runtime/runtime.ts'
 import { type ContainerContext, pathsOf, removeCgroups, runtimeOf, stepOf } from './context.ts'
@@ -257,8 +258,8 @@ export function readExit(context: ContainerContext, container: Container): ExitF
 /** The bundle goes with the runtime's state; an operator may still want to see what ran. */
 function keepSpec(bundle: string, persist: string): void {
   try {
-    copyFileSync(join(bundle, 'config.json'), join(persist, 'config.json'))
+    writeFileAtomic(join(persist, 'config.json'), readFileSync(join(bundle, 'config.json')), 0o600)
   } catch {
-    // Cleared before, or never made: there is nothing to keep.
+    // Cleared before, or never made: there is nothing to keep. A full disk is no reason not to clear.
   }
 }

@@ -1,6 +1,7 @@
 import { nowNs } from '../base/clock.ts'
 import { BerthError, messageOf, precondition } from '../base/errors.ts'
 import type { Container } from '../model/container.ts'
+import type { Runtime } from '../runtime/runtime.ts'
 import { requireContainer } from './container-state.ts'
 import { type ContainerContext, pathsOf, runtimeOf, stepOf } from './context.ts'
 import type { Exits } from './exits.ts'
@@ -33,22 +34,36 @@ export async function startContainer(
         runtime.start(id, pathsOf(context, id)),
       )
     } catch (error) {
-      const message = messageOf(error)
-      await exits.record(container, {
-        code: START_ERROR_CODE,
-        reason: 'StartError',
-        message,
-        finishedAt: nowNs(),
-      })
-      throw new BerthError(
-        'internal',
-        `container ${container.config.metadata.name} did not start: ${message}`,
-        error,
-      )
+      if (!(await runs(runtime, id))) await refuse(exits, container, error)
     }
     context.catalog.updateContainer(id, { phase: 'running', startedAt: nowNs() })
     context.events.emit('started', container.podId, id)
   })
   // A command that ended at once did so before its container was known to run.
   exits.look(id)
+}
+
+/** Also one that an earlier call started without being able to write it down. */
+async function runs(runtime: Runtime, id: string): Promise<boolean> {
+  try {
+    const state = await runtime.state(id)
+    return state?.status === 'running' || state?.status === 'paused'
+  } catch {
+    return false // what the start said is the better answer
+  }
+}
+
+async function refuse(exits: Exits, container: Container, error: unknown): Promise<never> {
+  const message = messageOf(error)
+  await exits.record(container, {
+    code: START_ERROR_CODE,
+    reason: 'StartError',
+    message,
+    finishedAt: nowNs(),
+  })
+  throw new BerthError(
+    'internal',
+    `container ${container.config.metadata.name} did not start: ${message}`,
+    error,
+  )
 }

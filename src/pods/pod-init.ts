@@ -1,9 +1,8 @@
-import { closeSync, openSync } from 'node:fs'
 import { join } from 'node:path'
 import { containerCgroup, monitorCgroup, ociCgroupsPath } from '../containers/context.ts'
 import type { OciSpec } from '../model/oci.ts'
 import { type Pod, type ProcessRef, podUserOf } from '../model/pod.ts'
-import { ensureDir } from '../os/files.ts'
+import { ensureDir, writeFileAtomic } from '../os/files.ts'
 import type { PodContext } from './context.ts'
 
 /** Inside the init process's root, which holds nothing else. */
@@ -17,7 +16,7 @@ export async function startPodInit(context: PodContext, pod: Pod): Promise<Proce
   const paths = context.paths.pod(pod.id)
   ensureDir(paths.initRoot, 0o755)
   for (const name of ['proc', 'dev', 'sys']) ensureDir(join(paths.initRoot, name), 0o755)
-  closeSync(openSync(join(paths.initRoot, INIT), 'a', 0o755))
+  writeFileAtomic(join(paths.initRoot, INIT), '', 0o755)
   const runtime = await context.handlers.available(pod.runtimeHandler)
   const files = { bundle: context.paths.bundle(pod.id), persist: context.paths.persist(pod.id) }
   const monitor = monitorCgroup(context, pod, pod.id)

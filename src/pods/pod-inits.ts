@@ -7,6 +7,9 @@ import type { Catalog } from '../state/catalog.ts'
 
 type Options = { readonly catalog: Catalog; readonly events: ContainerEvents; readonly log: Log }
 
+/** A disk that was full may have room again. */
+const RECORD_RETRY_MS = 5_000
+
 /**
  * Watches the first processes of shared PID namespaces. Their end is the end of every process in the pod, and no
  * other can join: the pod is not ready from then on.
@@ -42,7 +45,9 @@ export class PodInits implements Disposable {
       catalog.updatePod(id, { phase: 'notready' })
       events.emit('stopped', id, id)
     } catch (error) {
-      log.error({ podId: id, error: messageOf(error) }, 'the end of a pod could not be recorded')
+      log.error({ podId: id, error: messageOf(error) }, 'the end of a pod could not be recorded yet')
+      const retry = setTimeout(() => this.#ended(id), RECORD_RETRY_MS)
+      this.#watches.set(id, { [Symbol.dispose]: () => clearTimeout(retry) })
     }
   }
 }

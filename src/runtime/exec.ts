@@ -163,7 +163,10 @@ export class Exec {
 
   /** Its files; once they are gone a daemon that comes later leaves it alone. */
   forget(): void {
-    rmSync(this.#command.directory, { recursive: true, force: true })
+    const { directory } = this.#command
+    effectSync('runtime', 'forget-process', directory, () =>
+      rmSync(directory, { recursive: true, force: true }),
+    )
   }
 
   #file(name: keyof typeof EXEC_FILES): string {

@@ -11,12 +11,17 @@ import { within } from './within.ts'
 /** What all that run at once keep of their output: probes print lines, and few print megabytes. */
 const output = new OutputBudget(256 * 2 ** 20)
 
+/** A run directory that cannot be written would hold up every probe for as many tries; the next start removes the rest. */
+const MAX_UNFORGOTTEN = 16
+
 /** Processes that run in containers beside the first one. */
 export class Execs {
   readonly #cli: OciCli
   readonly #running = new Map<string, Set<Exec>>()
   /** Containers that are being stopped; forgotten when they are removed. */
   readonly #refused = new Set<string>()
+  /** Ended, with files that could not be removed: tried again with the next one that ends, and by the next start. */
+  readonly #unforgotten = new Set<Exec>()
 
   constructor(cli: OciCli) {
     this.#cli = cli
@@ -66,9 +71,21 @@ export class Execs {
     try {
       return await run(exec)
     } finally {
-      exec.forget()
       siblings.delete(exec)
       if (siblings.size === 0) this.#running.delete(containerId)
+      this.#forgetFiles(exec)
+    }
+  }
+
+  /** What the command answered stands, whatever becomes of its files. */
+  #forgetFiles(exec: Exec): void {
+    for (const ended of [...this.#unforgotten, exec]) {
+      try {
+        ended.forget()
+        this.#unforgotten.delete(ended)
+      } catch {
+        if (this.#unforgotten.size < MAX_UNFORGOTTEN) this.#unforgotten.add(ended)
+      }
     }
   }
 }
