@@ -20,7 +20,7 @@ const protoDir = join(checkout, 'proto')
 /** Calls of tests may wait for a pod on a machine that is busy with something else. */
 const CALL_TIMEOUT_MS = 60_000
 /** A daemon that isn't up by then never will be. */
-const START_LIMIT_MS = 30_000
+const START_LIMIT_MS = 120_000
 /** Bytes of the daemon's log that are kept, for the report of a failing test. */
 const MAX_LOG = 4 << 20
 /** Lines with secrets that are told. */
@@ -187,7 +187,8 @@ export class BerthDaemon {
     this.launch(env)
     const end = performance.now() + START_LIMIT_MS
     while (!(await this.#serves())) {
-      if (this.#process?.exitCode !== null) throw new Error(`the daemon ended:\n${this.#log}`)
+      if (this.#process?.exitCode !== null || this.#process.signalCode !== null)
+        throw new Error(`the daemon ended:\n${this.#log}`)
       if (performance.now() > end) throw new Error(`the daemon does not serve:\n${this.#log}`)
       await sleep(10)
     }

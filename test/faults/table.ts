@@ -1,0 +1,38 @@
+import { MODES } from './cases.ts'
+import type { Result } from './matrix.ts'
+
+/** Counts per operation and mode, `passed/failed`, then what is not applicable and why. */
+export function tableOf(results: readonly Result[]): string {
+  const operations = [...new Set(results.map(({ operation }) => operation))]
+  const width = Math.max(...operations.map(name => name.length), 5)
+  const line = (name: string, cells: readonly string[]) =>
+    [name.padEnd(width), ...cells.map(cell => cell.padStart(9))].join(' ')
+  const cell = (chosen: readonly Result[]) => {
+    const count = (outcome: Result['outcome']) => chosen.filter(result => result.outcome === outcome).length
+    const [passed, failed] = [count('passed'), count('failed')]
+    if (passed + failed === 0) return '–'
+    return failed === 0 ? `${passed}` : `${passed}+${failed}!`
+  }
+  const row = (name: string, chosen: readonly Result[]) =>
+    line(name, [...MODES.map(mode => cell(chosen.filter(result => result.mode === mode))), cell(chosen)])
+  return [
+    'passed cases, "+n!" failed ones',
+    line('', [...MODES, 'all']),
+    ...operations.map(name =>
+      row(
+        name,
+        results.filter(({ operation }) => operation === name),
+      ),
+    ),
+    row('all', results),
+    '',
+    ...reasonsOf(results),
+  ].join('\n')
+}
+
+function reasonsOf(results: readonly Result[]): string[] {
+  const unfit = results.filter(({ outcome }) => outcome === 'not applicable')
+  return [...Map.groupBy(unfit, ({ reason }) => reason)].map(
+    ([reason, cases]) => `not applicable, ${cases.length}: ${reason}`,
+  )
+}
