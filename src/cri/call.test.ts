@@ -26,6 +26,10 @@ class FakeCall<Request> extends EventEmitter {
     this.request = request
   }
 
+  getPeer(): string {
+    return 'kubelet[812]'
+  }
+
   getPath(): string {
     return '/runtime.v1.RuntimeService/StartContainer'
   }
@@ -89,6 +93,7 @@ test('a served call is counted and logged with what it was about', async () => {
     level: 'info',
     message: 'call served',
     method: 'StartContainer',
+    peer: 'kubelet[812]',
     name: 'default/web',
     podId: 'p1',
     code: 'OK',
