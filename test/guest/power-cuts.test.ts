@@ -122,7 +122,8 @@ test(`${POINTS} power cuts: the node starts, nothing acknowledged is lost, no la
       layers += Number(/(\d+) whole/.exec(stdout)?.[1] ?? 0)
       removePodCgroup(`${daemon.cgroup}/*`)
       removePodCgroup(daemon.cgroup)
-      assert.deepEqual(await daemon.leftovers(), [], 'something is left')
+      // A layer's bytes that came before the cut are what the next pull goes on from.
+      assert.deepEqual(await daemon.leftovers(/^(?!file .*\/partial\/)/), [], 'something is left')
       checkDatabase(join(daemon.root, 'berth.db'))
     } catch (error) {
       throw new Error(
