@@ -13,7 +13,7 @@ import { adminBackend, containerCounts, type NodeOptions, nodeView, podCounts } 
 import { CriServer } from './cri/server.ts'
 import type { ImageService } from './images/image-service.ts'
 import { nodeCheck, openNode, Parts, prepareProcess } from './node.ts'
-import { socketOptionsOf, streamingOptionsOf } from './node-parts.ts'
+import { remakeDirectories, socketOptionsOf, streamingOptionsOf } from './node-parts.ts'
 import { createLog, type RootLog } from './observe/log.ts'
 import type { Timeline } from './observe/timeline.ts'
 import { cgroupFeatures } from './os/cgroup/open-cgroups.ts'
@@ -24,7 +24,7 @@ import { PodMetricsReader } from './pods/pod-metrics.ts'
 import { PodNetworkReader } from './pods/pod-network-usage.ts'
 import { PodService } from './pods/pod-service.ts'
 import { PodStatsReader } from './pods/pod-stats.ts'
-import { recoverPods, sweepPods } from './pods/recover-pods.ts'
+import { checkPods, recoverPods, sweepPods } from './pods/recover-pods.ts'
 import { watchExits } from './runtime/exits.ts'
 import type { Handlers } from './runtime/handlers.ts'
 import type { StreamBackend } from './streaming/backend.ts'
@@ -42,8 +42,8 @@ export type Daemon = {
 /** How long a stop waits for calls at work: well below the 30 s after which the unit has systemd kill the daemon. */
 const STOP_GRACE_MS = 15_000
 
-/** Lost hints about ended containers are made good for at this interval. */
-const EXIT_SCAN_MS = 10_000
+/** Lost hints about ended containers, and what somebody has taken away, are made good for at this interval. */
+const SCAN_MS = 10_000
 
 /** While a runtime handler has a problem, this is how soon it is known to be over without anybody asking. */
 const HANDLER_RETRY_MS = 10_000
@@ -147,7 +147,12 @@ async function compose(
     ),
     watch => watch[Symbol.dispose](),
   )
-  const scan = setInterval(() => exits.scan(), EXIT_SCAN_MS)
+  const scan = setInterval(() => {
+    exits.scan()
+    checkPods(podContext)
+    remakeDirectories(paths, log)
+    server.keepReachable()
+  }, SCAN_MS)
   parts.add(scan, clearInterval)
   const retry = setInterval(() => void handlers.retry(), HANDLER_RETRY_MS)
   parts.add(retry, clearInterval)

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { messageOf } from './base/errors.ts'
 import { VERSION } from './base/version.ts'
@@ -63,6 +63,17 @@ export function makeDirectories(paths: NodePaths): void {
   for (const directory of [paths.root, paths.runRoot, paths.pods]) ensureDir(directory, 0o711)
   const directories = [paths.bundles, paths.exits, paths.sockets, paths.execs, paths.temporary]
   for (const directory of [...directories, paths.persistent, paths.cni]) ensureDir(directory, 0o700)
+}
+
+/** Where somebody has emptied the run directory: what new pods, containers and clients need there. */
+export function remakeDirectories(paths: NodePaths, log: Log): void {
+  if (existsSync(paths.exits)) return
+  log.error({ directory: paths.runRoot }, 'the run directory was emptied: its directories are made again')
+  try {
+    makeDirectories(paths)
+  } catch (error) {
+    log.error({ error: messageOf(error) }, 'the run directory cannot be made again')
+  }
 }
 
 /** @throws BerthError precondition if the configured driver has no systemd to talk to */

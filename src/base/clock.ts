@@ -1,9 +1,29 @@
-/** Wall-clock nanoseconds since 1970, as the CRI wants its timestamps: beyond 2⁵³, hence bigint. */
+/** ns; less is what two looks at two clocks may differ by. */
+const STEP_NS = 1_000_000_000n
+
+/**
+ * Wall-clock nanoseconds since 1970, as the CRI wants its timestamps: beyond 2⁵³, hence bigint. The monotonic clock
+ * gives the resolution; a step of the wall clock shows at once.
+ */
 export function nowNs(): bigint {
+  const wall = BigInt(Date.now()) * 1_000_000n
+  const now = offset + process.hrtime.bigint()
+  if (now - wall < STEP_NS && wall - now < STEP_NS) return now
+  offset = wallOffset()
   return offset + process.hrtime.bigint()
 }
 
-// The monotonic clock gives the resolution; the offset is taken again every minute, so that a stepped wall clock shows.
+/**
+ * Now, but later than all of these. Clients take the object that was made last for the present one; after the wall
+ * clock was set back it would be an old one, which they would replace for ever.
+ */
+export function nowAfter(earlier: Iterable<bigint>): bigint {
+  let now = nowNs()
+  for (const time of earlier) if (time >= now) now = time + 1n
+  return now
+}
+
+// Taken again every minute: the clocks drift apart where the wall clock is being slewed.
 let offset = wallOffset()
 setInterval(() => {
   offset = wallOffset()

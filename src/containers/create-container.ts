@@ -1,5 +1,5 @@
 import { join } from 'node:path'
-import { nowNs } from '../base/clock.ts'
+import { nowAfter } from '../base/clock.ts'
 import { dict } from '../base/dict.ts'
 import type { Digest } from '../base/digest.ts'
 import { BerthError, inStep, messageOf, notFound, precondition } from '../base/errors.ts'
@@ -40,7 +40,7 @@ export async function createContainer(
   // What is looked up from here on is in the row before anything else can happen.
   const pod = requireReadyPod(context, podIdOrPrefix)
   const images = requireImages(context, { config })
-  const container = intentOf(pod, config, images)
+  const container = intentOf(context, pod, config, images)
   return await context.locks.run(container.id, async () => {
     context.catalog.insertContainer(container, layersHeld(images))
     try {
@@ -88,7 +88,24 @@ function requireReadyPod(context: ContainerContext, idOrPrefix: string): Pod {
   return pod
 }
 
-function intentOf(pod: Pod, config: ContainerConfig, images: ContainerImages): Container {
+/** When containers of that name were made in any sandbox of the same pod, and when this sandbox was. */
+function earlierAttempts({ catalog }: ContainerContext, pod: Pod, config: ContainerConfig): bigint[] {
+  const { uid, name, namespace } = pod.config.metadata
+  const times = [...catalog.containers()].flatMap(container => {
+    if (container.config.metadata.name !== config.metadata.name) return []
+    const other = catalog.pod(container.podId)?.config.metadata
+    const isSame = other?.uid === uid && other.name === name && other.namespace === namespace
+    return isSame ? [container.createdAt] : []
+  })
+  return [pod.createdAt, ...times]
+}
+
+function intentOf(
+  context: ContainerContext,
+  pod: Pod,
+  config: ContainerConfig,
+  images: ContainerImages,
+): Container {
   const id = newId()
   const { root } = images
   return {
@@ -96,7 +113,7 @@ function intentOf(pod: Pod, config: ContainerConfig, images: ContainerImages): C
     podId: pod.id,
     config,
     phase: 'creating',
-    createdAt: nowNs(),
+    createdAt: nowAfter(earlierAttempts(context, pod, config)),
     startedAt: 0n,
     imageId: root.id,
     imageRef: root.repoDigests[0] ?? root.id,

@@ -71,8 +71,12 @@ export class Exits {
   }
 
   /** Writes the exit down, announces it, then clears up. The caller holds the container's lock. */
-  async record(container: Container, exit: ContainerExit): Promise<void> {
+  async record(container: Container, ended: ContainerExit): Promise<void> {
     const { catalog, events, log } = this.#context
+    // The wall clock may have been set back since it began.
+    const { createdAt, startedAt } = container
+    const floor = startedAt > createdAt ? startedAt : createdAt
+    const exit = { ...ended, finishedAt: ended.finishedAt > floor ? ended.finishedAt : floor }
     catalog.updateContainer(container.id, { phase: 'exited', exit })
     log.info(
       { containerId: container.id, podId: container.podId, exitCode: exit.code, reason: exit.reason },
@@ -229,12 +233,11 @@ export class Exits {
     // The marker and the counter fire for any process of the cgroup; only a killed first process was the victim.
     const oom =
       record.code === KILLED_CODE && (record.oom || this.#context.cgroups.oomKills(container.cgroup) > 0)
-    const floor = container.startedAt > 0n ? container.startedAt : container.createdAt
     return {
       code: record.code,
       reason: oom ? 'OOMKilled' : record.code === 0 ? 'Completed' : 'Error',
       message: '',
-      finishedAt: record.finishedAt > floor ? record.finishedAt : floor,
+      finishedAt: record.finishedAt,
     }
   }
 }

@@ -1,4 +1,4 @@
-import { nowNs } from '../base/clock.ts'
+import { nowAfter, nowNs } from '../base/clock.ts'
 import { BerthError, messageOf, precondition } from '../base/errors.ts'
 import type { Container } from '../model/container.ts'
 import type { Runtime } from '../runtime/runtime.ts'
@@ -36,7 +36,7 @@ export async function startContainer(
     } catch (error) {
       if (!(await runs(runtime, id))) await refuse(exits, container, error)
     }
-    context.catalog.updateContainer(id, { phase: 'running', startedAt: nowNs() })
+    context.catalog.updateContainer(id, { phase: 'running', startedAt: nowAfter([container.createdAt]) })
     context.events.emit('started', container.podId, id)
   })
   // A command that ended at once did so before its container was known to run.

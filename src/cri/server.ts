@@ -1,6 +1,7 @@
 import type { Socket } from 'node:net'
 import { Server, ServerCredentials } from '@grpc/grpc-js'
 import { sleep } from '../base/clock.ts'
+import { messageOf } from '../base/errors.ts'
 import { type AdminBackend, adminService } from './admin-service.ts'
 import { type CallLog, type CallObserver, Calls } from './call.ts'
 import { type ImageAdminBackend, imageAdminService } from './image-admin-service.ts'
@@ -40,7 +41,9 @@ export class CriServer {
   readonly #grpc: Server
   readonly #options: CriServerOptions
   readonly #guard: PeerGuard
-  #listener: UnixListener | undefined
+  /** The last one is that at the path; those before it lost theirs, but not their connections. */
+  readonly #listeners: UnixListener[] = []
+  #isClosed = false
 
   constructor(options: CriServerOptions) {
     const { services, admin, imageAdmin, log, metrics, protoDir } = options
@@ -63,7 +66,7 @@ export class CriServer {
   async listen(): Promise<void> {
     const { socketPath, socketMode, socketGid } = this.#options
     const injector = this.#grpc.createConnectionInjector(ServerCredentials.createInsecure())
-    this.#listener = await UnixListener.listen(
+    const listener = await UnixListener.listen(
       { path: socketPath, mode: socketMode, ...(socketGid === undefined ? {} : { gid: socketGid }) },
       socket => {
         const peer = this.#peerOf(socket)
@@ -76,6 +79,16 @@ export class CriServer {
         injector.injectConnection(socket)
       },
     )
+    this.#listeners.push(listener)
+    if (this.#isClosed) void listener.close()
+  }
+
+  /** Where somebody has removed the socket, a new one is made; connections there are go on. */
+  keepReachable(): void {
+    if (this.#isClosed || this.#listeners.at(-1)?.isReachable() !== false) return
+    const { log, socketPath } = this.#options
+    log.warn({ socket: socketPath }, 'the socket was removed: another one is made')
+    this.listen().catch(error => log.warn({ error: messageOf(error) }, 'the socket could not be made again'))
   }
 
   /** The state is recovered: calls are served from now on. */
@@ -88,7 +101,8 @@ export class CriServer {
     this.#calls.close()
     // The library's own callback comes too early with Node 24, where closing an HTTP/2 server marks its sessions as
     // closed at once: the end of the connections tells.
-    const ended = this.#listener?.close()
+    this.#isClosed = true
+    const ended = Promise.all(this.#listeners.map(listener => listener.close()))
     this.#grpc.tryShutdown(() => undefined)
     const timer = new AbortController()
     await Promise.race([ended, sleep(graceMs, timer.signal).catch(() => undefined)])

@@ -53,6 +53,11 @@ export class UnixListener {
     return new UnixListener(server, path, lstatSync(path))
   }
 
+  /** Nobody has removed the socket, or put something else in its place. */
+  isReachable(): boolean {
+    return lstatSync(this.#path, { throwIfNoEntry: false }) !== undefined
+  }
+
   /** Takes no more connections; resolves when those that exist have ended. */
   close(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>()

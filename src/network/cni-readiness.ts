@@ -41,7 +41,7 @@ export class CniReadiness {
     this.#configDir = new CniConfigDir(confDir, defaultNetwork)
     this.#chain = chain
     this.#log = log
-    this.#timer = setInterval(() => this.#askStatus(), statusIntervalMs).unref()
+    this.#timer = setInterval(() => this.#askAgain(), statusIntervalMs).unref()
     this.#askStatus()
   }
 
@@ -100,6 +100,15 @@ export class CniReadiness {
 
   #lastError(network: CniNetwork): string | undefined {
     return this.#answer?.network === network ? this.#answer.error : undefined
+  }
+
+  #askAgain(): void {
+    try {
+      this.#askStatus()
+    } catch (error) {
+      // The directory cannot be read: no descriptor is to be had, say.
+      this.#log.warn({ error: messageOf(error) }, 'network plugins could not be asked how they are')
+    }
   }
 
   /** Asks the plugins of the present configuration how they are, unless they are being asked. */

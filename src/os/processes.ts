@@ -198,10 +198,14 @@ export function adoptOrphans(): void {
   sys.becomeSubreaper()
   let before: readonly number[] = []
   const collect = () => {
-    const dead = sys.hasEndedChild() ? deadChildren() : []
-    // One that whoever started it is about to reap does not stay for so long.
-    for (const pid of dead) if (before.includes(pid)) reapUnawaited(pid)
-    before = dead
+    try {
+      const dead = sys.hasEndedChild() ? deadChildren() : []
+      // One that whoever started it is about to reap does not stay for so long.
+      for (const pid of dead) if (before.includes(pid)) reapUnawaited(pid)
+      before = dead
+    } catch {
+      // Short of descriptors, say: they stay until the next look.
+    }
   }
   setInterval(collect, ORPHANS_MS).unref()
 }

@@ -46,18 +46,34 @@ export async function recoverPod(context: PodContext, pod: Pod): Promise<void> {
       return
     case 'ready':
       pinAgain(context, pod)
-      if (isWhole(context, pod)) {
-        context.inits.follow(pod)
-      } else {
-        context.catalog.updatePod(pod.id, { phase: 'notready' })
-        context.log.warn(
-          { podId: pod.id },
-          'a pod lost its namespaces or its init process: it is not ready any more',
-        )
-      }
+      if (checkPod(context, pod)) context.inits.follow(pod)
       return
     case 'notready':
   }
+}
+
+/** Ready pods of which somebody has taken something away while the daemon runs. */
+export function checkPods(context: PodContext): void {
+  for (const pod of context.catalog.pods()) {
+    if (pod.phase !== 'ready') continue
+    try {
+      checkPod(context, pod)
+    } catch (error) {
+      context.log.warn({ podId: pod.id, error: messageOf(error) }, 'a pod could not be checked')
+    }
+  }
+}
+
+/** @returns false if it was found not to be ready any more */
+function checkPod(context: PodContext, pod: Pod): boolean {
+  if (isWhole(context, pod)) return true
+  context.catalog.updatePod(pod.id, { phase: 'notready' })
+  context.log.warn(
+    { podId: pod.id },
+    'a pod lost its namespaces or its init process: it is not ready any more',
+  )
+  context.events.emit('stopped', pod.id, pod.id)
+  return false
 }
 
 /** Removes directories and pins of pods that have no row, and tells CNI which pods are still there. */

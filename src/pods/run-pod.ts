@@ -1,6 +1,6 @@
 import { hostname } from 'node:os'
 import { join, posix } from 'node:path'
-import { nowNs } from '../base/clock.ts'
+import { nowAfter } from '../base/clock.ts'
 import { BerthError, messageOf, precondition } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
 import { makeLogDirectory } from '../containers/log-directory.ts'
@@ -63,7 +63,7 @@ function intentOf(context: PodContext, config: PodConfig, runtimeHandler: string
     config: completed(context, config, id),
     runtimeHandler,
     phase: 'creating',
-    createdAt: nowNs(),
+    createdAt: nowAfter(earlierAttempts(context, config)),
     bootId: bootId(),
     cgroup: config.cgroupParent || podCgroup(context.defaultCgroup, id),
     // Held from before ADD: after a crash nobody knows how far the plugins came.
@@ -71,6 +71,15 @@ function intentOf(context: PodContext, config: PodConfig, runtimeHandler: string
     network: { ips: [] },
     delivered: false,
   }
+}
+
+/** When sandboxes of the same pod were made. */
+function earlierAttempts({ catalog }: PodContext, { metadata }: PodConfig): bigint[] {
+  const { uid, name, namespace } = metadata
+  return [...catalog.pods()].flatMap(({ config, createdAt }) => {
+    const other = config.metadata
+    return other.uid === uid && other.name === name && other.namespace === namespace ? [createdAt] : []
+  })
 }
 
 /** Of a pod whose client named no parent. */
