@@ -60,3 +60,42 @@ test('what is there at the start and at each look is reported, but no temporary 
     watch[Symbol.dispose]()
   }
 })
+
+test('without a watch of the directory, looking finds what is there', async t => {
+  const { exits } = directories(t)
+  rmSync(exits, { recursive: true }) // inotify refuses it, as it does when its limits are reached
+  const { promise, resolve } = Promise.withResolvers<string>()
+  const watch = watchExits(exits, resolve, error => assert.fail(String(error)))
+  const alive = setInterval(() => undefined, 1000)
+  try {
+    mkdirSync(exits)
+    writeFileSync(join(exits, 'late'), '0')
+    assert.equal(await promise, 'late')
+  } finally {
+    clearInterval(alive)
+    watch[Symbol.dispose]()
+  }
+})
+
+test('a directory that cannot be looked at is told, and looked at again', t => {
+  const { exits } = directories(t)
+  rmSync(exits, { recursive: true })
+  writeFileSync(exits, '')
+  const problems: string[] = []
+  const seen: string[] = []
+  const watch = watchExits(
+    exits,
+    id => seen.push(id),
+    error => problems.push(String(error)),
+  )
+  try {
+    assert.match(problems.join(), /ENOTDIR/)
+    rmSync(exits)
+    mkdirSync(exits)
+    writeFileSync(join(exits, 'a'), '0')
+    watch.rescan()
+    assert.ok(seen.includes('a'))
+  } finally {
+    watch[Symbol.dispose]()
+  }
+})
