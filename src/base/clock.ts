@@ -13,6 +13,12 @@ export function nowNs(): bigint {
   return offset + process.hrtime.bigint()
 }
 
+export function latest(first: bigint, ...others: readonly bigint[]): bigint {
+  let found = first
+  for (const time of others) if (time > found) found = time
+  return found
+}
+
 /**
  * Now, but later than all of these. Clients take the object that was made last for the present one; after the wall
  * clock was set back it would be an old one, which they would replace for ever.

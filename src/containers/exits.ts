@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { nowNs, sleep } from '../base/clock.ts'
+import { latest, nowNs, sleep } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
 import type { Container, ContainerExit, ExitReason } from '../model/container.ts'
 import type { ProcessRef } from '../model/pod.ts'
@@ -74,9 +74,8 @@ export class Exits {
   async record(container: Container, ended: ContainerExit): Promise<void> {
     const { catalog, events, log } = this.#context
     // The wall clock may have been set back since it began.
-    const { createdAt, startedAt } = container
-    const floor = startedAt > createdAt ? startedAt : createdAt
-    const exit = { ...ended, finishedAt: ended.finishedAt > floor ? ended.finishedAt : floor }
+    const finishedAt = latest(ended.finishedAt, container.startedAt, container.createdAt)
+    const exit = { ...ended, finishedAt }
     catalog.updateContainer(container.id, { phase: 'exited', exit })
     log.info(
       { containerId: container.id, podId: container.podId, exitCode: exit.code, reason: exit.reason },
