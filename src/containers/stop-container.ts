@@ -1,5 +1,5 @@
 import { sleep } from '../base/clock.ts'
-import { BerthError } from '../base/errors.ts'
+import { BerthError, messageOf } from '../base/errors.ts'
 import type { Container } from '../model/container.ts'
 import { isAlive, signalProcess } from '../os/processes.ts'
 import { parseSignal, signalNumber } from '../os/signals.ts'
@@ -112,8 +112,12 @@ export class Stops {
       if (container.init !== undefined && isAlive(container.init)) {
         // Perhaps frozen: a paused container takes no signal until it is thawed.
         await runtime.resume(container.id).catch(() => undefined)
-        await cgroups.kill(container.cgroup)
-        log.warn({ containerId: container.id }, 'a killed container is still alive; killing again')
+        // One that hangs in the kernel dies when that lets it.
+        const problem = await cgroups.kill(container.cgroup).then(() => undefined, messageOf)
+        log.warn(
+          { containerId: container.id, error: problem },
+          'a killed container is still alive; killing again',
+        )
       }
       this.#exits.look(container.id)
       if (giveUp.aborted) {

@@ -13,7 +13,12 @@ type NativeFunction = ReturnType<LibraryHandle['func']>
 /** A path: text, or bytes where names come from an archive. */
 export type PathLike = string | Buffer
 
-const ERRNO_NAMES = new Map(Object.entries(os.errno).map(([name, value]) => [value, name]))
+const ERRNO_NAMES = new Map(
+  Object.entries(os.errno)
+    // Other names of EAGAIN and EOPNOTSUPP.
+    .filter(([name]) => name !== 'EWOULDBLOCK' && name !== 'ENOTSUP')
+    .map(([name, value]) => [value, name]),
+)
 
 /** Shaped like Node's own file errors: `code` is the errno name. */
 export class SyscallError extends Error {

@@ -122,6 +122,9 @@ class RuncRuntime implements Runtime {
       const [version] = await Promise.all([this.#cli.version(), this.#conmon.checkVersion()])
       return { version, features: await this.#cli.features(), problem: undefined }
     } catch (error) {
+      // That no process can be started now says nothing of the programs.
+      if (isCode(error, 'unavailable') && this.problem === undefined && this.version !== '')
+        return this.#found
       const problem = `runtime handler ${this.handler} is not available: ${messageOf(error)}`
       return { version: '', features: NO_FEATURES, problem }
     }
