@@ -45,7 +45,6 @@ test('create that fails, lies or dies: an error in its words, and the same call 
     ['kill -KILL $$', /conmon|Killed|signal/],
     [`${PID_FILE}; echo 1 >"$file"; exit 0`, /reports the pid 1, which is no process of the container/],
     [`${PID_FILE}; echo nonsense >"$file"; exit 0`, /./],
-    [`/usr/sbin/runc "$@"; exit 3`, /./],
   ]
   for (const [shell, message] of cases) {
     odd.on('create', shell)
@@ -154,7 +153,10 @@ test('exec that fails, lies, hangs or prints without end: an error, and the next
     [`${SPLASH} >&2; exit 1`, /nonsense/],
     ['kill -KILL $$', /exec/],
     ['exit 0', /exec: it has left no pid/],
-    [`${PID_FILE}; echo 1 >"$file"; exit 0`, /reports the pid 1, which is no process that it has started/],
+    [
+      `${PID_FILE}; echo $PPID >"$file"; exit 0`,
+      /reports the pid \d+, which is no process that it has started/,
+    ],
     [`${PID_FILE}; echo nonsense >"$file"; exit 0`, /exec: it has left no pid/],
   ]
   for (const [shell, message] of cases) {
