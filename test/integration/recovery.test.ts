@@ -370,6 +370,21 @@ test('a command that runs when the daemon is killed is ended by the next one, at
   assert.equal((await kubelet().exec(id, 'echo alive')).stdout, 'alive\n')
 })
 
+test('a start that could not be recorded: the container runs on, and the next start is told so', async () => {
+  const { daemon } = kubelet()
+  const id = await kubelet().create(await kubelet().runPod(), FOREVER)
+  await daemon.restart({ BERTH_FAULTS: 'fail@state.commit=container running:ENOSPC' })
+  await assert.rejects(kubelet().start(id), /injected fault/)
+  const { pid } = await kubelet().containerInfo(id)
+  await kubelet()
+    .start(id)
+    .catch(() => undefined)
+  process.kill(pid, 0)
+  await daemon.restart()
+  assert.equal((await kubelet().status(id)).state, 'CONTAINER_RUNNING')
+  assert.equal((await kubelet().containerInfo(id)).pid, pid)
+})
+
 test('after all of this the node is as its rows say, and stays so through a restart', async () => {
   const { daemon } = kubelet()
   const pod = await kubelet().runPod({ port_mappings: [{ container_port: 80, host_port: 18071 }] })
