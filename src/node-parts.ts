@@ -7,6 +7,7 @@ import { installedPath } from './config/installation.ts'
 import { NodePaths } from './config/paths.ts'
 import { findProgram } from './config/programs.ts'
 import type { HandlerOptions } from './containers/context.ts'
+import type { Selinux } from './containers/selinux.ts'
 import { parseSeccompProfile } from './containers/spec/seccomp-profile.ts'
 import type { HostFacts, SpecDefaults } from './containers/spec/spec.ts'
 import { type ImageObserver, ImageService } from './images/image-service.ts'
@@ -18,7 +19,7 @@ import { loadApparmor } from './os/apparmor.ts'
 import type { Cgroups } from './os/cgroup/cgroup.ts'
 import { cgroupFeatures, openCgroups } from './os/cgroup/open-cgroups.ts'
 import { SystemdCgroups } from './os/cgroup/systemd.ts'
-import { ensureDir } from './os/files.ts'
+import { ensureDir, writeFileAtomic } from './os/files.ts'
 import {
   boundingCapabilities,
   groupId,
@@ -28,6 +29,7 @@ import {
   kernelRelease,
   oomScoreAdj,
 } from './os/node.ts'
+import { isValidContext, selinuxPolicy, setContext } from './os/selinux.ts'
 import { mapsMountIds } from './os/user-namespace.ts'
 import { createRegistry, type RegistryOptions } from './registry/client.ts'
 import type { Registry } from './registry/registry.ts'
@@ -242,7 +244,7 @@ const OWN_APPARMOR_PROFILE = 'berth-default'
  * Loads Berth's own AppArmor profile where it is the one of the configuration and the kernel has AppArmor.
  * @returns the profile for `RuntimeDefault`, '' for none, and what is wrong with that
  */
-export async function prepareApparmor({
+async function prepareApparmor({
   runtime,
 }: Config): Promise<{ readonly profile: string; readonly warnings: readonly string[] }> {
   const profile = runtime.apparmorProfile
@@ -254,6 +256,56 @@ export async function prepareApparmor({
     const warning = `containers run without an AppArmor profile of their own: ${messageOf(error)}`
     return { profile: '', warnings: [warning] }
   }
+}
+
+/** As the configuration wants it and the kernel has it. */
+function prepareSelinux({ runtime, root, runroot }: Config): {
+  readonly selinux: Selinux | undefined
+  readonly warnings: readonly string[]
+} {
+  if (!runtime.selinux) return { selinux: undefined, warnings: [] }
+  const policy = selinuxPolicy()
+  if (policy === undefined) {
+    const warning =
+      'crio.runtime.selinux is true, but the kernel runs no SELinux policy: containers get no labels'
+    return { selinux: undefined, warnings: [warning] }
+  }
+  const selinux = {
+    policy,
+    isValid: isValidContext,
+    freeHostNetwork: runtime.hostnetworkDisableSelinux,
+    ownDirectories: [root, runroot],
+  }
+  return { selinux, warnings: [] }
+}
+
+/**
+ * What the security modules of the kernel do for containers, and what is wrong with that.
+ * @param isLook no profile is loaded
+ */
+export async function prepareConfinement(
+  config: Config,
+  isLook: boolean,
+): Promise<{
+  readonly apparmorProfile: string
+  readonly selinux: Selinux | undefined
+  readonly warnings: readonly string[]
+}> {
+  const apparmor = isLook ? { profile: '', warnings: [] } : await prepareApparmor(config)
+  const { selinux, warnings } = prepareSelinux(config)
+  return { apparmorProfile: apparmor.profile, selinux, warnings: [...apparmor.warnings, ...warnings] }
+}
+
+/**
+ * What runs as the first process of shared PID namespaces. Under SELinux a copy: a policy lets containers execute only
+ * what is labelled as theirs, which a program of the node is not.
+ */
+export function initProgram(config: Config, paths: NodePaths, selinux: Selinux | undefined): string {
+  const { initPath } = config.runtime
+  if (selinux === undefined || !existsSync(initPath)) return initPath
+  writeFileAtomic(paths.labelledInit, readFileSync(initPath), 0o755)
+  setContext(paths.labelledInit, selinux.policy.file)
+  return paths.labelledInit
 }
 
 export function specDefaultsOf(

@@ -18,6 +18,7 @@ import {
   canMapMounts,
   handlerOptionsOf,
   hostFacts,
+  initProgram,
   makeDirectories,
   openCgroupsFor,
   openHandlers,
@@ -25,7 +26,7 @@ import {
   openNetwork,
   openPartials,
   openRegistry,
-  prepareApparmor,
+  prepareConfinement,
   specDefaultsOf,
 } from './node-parts.ts'
 import { FaultHook, parseFaultPlan } from './observe/fault-plan.ts'
@@ -134,9 +135,8 @@ export async function openNode(
   })
   const cgroups = openCgroupsFor(config)
   const handlers = await openHandlers(config, paths, cgroups, log)
-  const apparmor = isLook ? { profile: '', warnings: [] } : await prepareApparmor(config)
-  const warnings = mode === 'serve' ? [...apparmor.warnings, ...confinements()] : []
-  for (const warning of warnings) log.warn({}, warning)
+  const { apparmorProfile, selinux, warnings } = await prepareConfinement(config, isLook)
+  for (const warning of mode === 'serve' ? [...warnings, ...confinements()] : []) log.warn({}, warning)
 
   if (!isLook) {
     makePrivateMountPoint(paths.pods)
@@ -179,7 +179,8 @@ export async function openNode(
     heavy: new Semaphore('runtime', config.runtime.maxParallelOperations),
     retries,
     host: hostFacts(cgroups),
-    specDefaults: specDefaultsOf(config, apparmor.profile),
+    selinux,
+    specDefaults: specDefaultsOf(config, apparmorProfile),
   }
   const containerContext: ContainerContext = {
     ...shared,
@@ -205,7 +206,7 @@ export async function openNode(
     network,
     pins,
     networkSlots: new Semaphore('network', config.runtime.maxParallelOperations),
-    initPath: config.runtime.initPath,
+    initPath: isLook ? config.runtime.initPath : initProgram(config, paths, selinux),
     logDirectory: config.logDir,
     defaultCgroup: config.runtime.podCgroupParent,
     defaultSysctls: config.runtime.sysctls,
@@ -230,7 +231,7 @@ export async function openNode(
     containerStats,
     containerContext,
     podContext,
-    confinementWarnings: apparmor.warnings,
+    confinementWarnings: warnings,
   }
 }
 

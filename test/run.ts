@@ -1,7 +1,7 @@
 /**
  * Runs the tests: `node test/run.ts [check] [unit] [fuzz] [integration] [conformance] [guest] [PART-OF-A-PATH …]`. The last
  * line says `N passed, N failed, N skipped`; the exit code is 1 if anything failed or was left behind. `--runs N`
- * repeats the conformance suite, `--focus REGEX` selects specs of it. `--all` runs all of the guest tests, also those
+ * repeats the conformance suite, `--serial` runs its specs one by one, `--focus REGEX` selects specs of it. `--all` runs all of the guest tests, also those
  * that take minutes.
  */
 import { globSync, mkdtempSync, rmSync } from 'node:fs'
@@ -28,6 +28,7 @@ const { positionals: asked, values: suite } = parseArgs({
   options: {
     runs: { type: 'string', default: '1' },
     focus: { type: 'string', default: '' },
+    serial: { type: 'boolean', default: false },
     all: { type: 'boolean', default: false },
   },
 })
@@ -37,6 +38,7 @@ if (!/^[1-9]\d?$/.test(suite.runs)) {
 }
 process.env.BERTH_CONFORMANCE_RUNS = suite.runs
 process.env.BERTH_CONFORMANCE_FOCUS = suite.focus
+process.env.BERTH_CONFORMANCE_SERIAL = suite.serial ? '1' : ''
 process.env.BERTH_GUEST_ALL = suite.all ? '1' : ''
 const wanted = phaseNames.filter(name => asked.includes(name))
 const filters = asked.filter(name => !(phaseNames as readonly string[]).includes(name))
@@ -88,8 +90,8 @@ const phases: Record<(typeof phaseNames)[number], Phase> = {
   },
   conformance: {
     parallel: 1,
-    // One run of the suite takes a minute for each of the runtimes.
-    jobs: () => testFiles('test/conformance/**/*.test.ts', 900 * Number(suite.runs)),
+    // One run of the suite takes a minute for each of the runtimes, one by one four.
+    jobs: () => testFiles('test/conformance/**/*.test.ts', (suite.serial ? 3600 : 900) * Number(suite.runs)),
   },
 }
 

@@ -222,6 +222,18 @@ const KEYS = {
         'AppArmor and apparmor_parser is installed; any other has to be there. Empty: none.',
       { flag: 'apparmor-profile' },
     ),
+    selinux: key(
+      boolean,
+      false,
+      'Confine containers with SELinux, where the kernel has it: each pod gets two categories of its own.',
+      { flag: 'selinux' },
+    ),
+    hostnetwork_disable_selinux: key(
+      boolean,
+      true,
+      "Containers in the node's network run unconfined by SELinux, since a policy confines them to that of a pod.",
+      { flag: 'hostnetwork-disable-selinux' },
+    ),
     init_path: key(
       optionalPath,
       '',

@@ -147,7 +147,7 @@ test('wrong flags and variables say which', () => {
 test("keys of CRI-O's that mean nothing here are warnings; harmless values are silent", () => {
   write(
     'foreign',
-    '[crio.runtime]\npinns_path = "/x"\ndrop_infra_ctr = true\nhooks_dir = []\nselinux = false\n',
+    '[crio.runtime]\npinns_path = "/x"\ndrop_infra_ctr = true\nhooks_dir = []\nread_only = false\n',
   )
   assert.deepEqual(load().warnings, [
     `${file}:2: crio.runtime.pinns_path has no effect in Berth: namespaces are pinned below runroot, without a helper program`,
@@ -155,10 +155,13 @@ test("keys of CRI-O's that mean nothing here are warnings; harmless values are s
 })
 
 test('what Berth cannot grant is refused, not ignored', () => {
-  assert.deepEqual(problemsOf('[crio.runtime]\nselinux = true\n[crio.image]\nregistries = ["docker.io"]\n'), [
-    'FILE:2: crio.runtime.selinux: cannot be true: SELinux labels are not set by this version',
-    'FILE:4: crio.image.registries: cannot be ["docker.io"]: say it in registries.conf',
-  ])
+  assert.deepEqual(
+    problemsOf('[crio.runtime]\nread_only = true\n[crio.image]\nregistries = ["docker.io"]\n'),
+    [
+      'FILE:2: crio.runtime.read_only: cannot be true: a read-only root is asked for by the pod',
+      'FILE:4: crio.image.registries: cannot be ["docker.io"]: say it in registries.conf',
+    ],
+  )
 })
 
 test('with the systemd driver every group that is named is a slice', () => {
@@ -359,9 +362,9 @@ test('the configuration is frozen throughout', () => {
 })
 
 test('one file can be checked by itself', () => {
-  write('check', '[crio]\nroot = "/x"\n[crio.runtime]\nselinux = true\nhooks_dir = ["/h"]\n')
+  write('check', '[crio]\nroot = "/x"\n[crio.runtime]\nread_only = true\nhooks_dir = ["/h"]\n')
   const { problems, warnings } = checkConfigFile(file)
-  assert.match(problems.join(), /:4: crio\.runtime\.selinux: cannot be true/)
+  assert.match(problems.join(), /:4: crio\.runtime\.read_only: cannot be true/)
   assert.match(warnings.join(), /:5: crio\.runtime\.hooks_dir has no effect/)
   write('check', '[crio]\nroot = "/x"\n')
   assert.deepEqual(checkConfigFile(file), { problems: [], warnings: [] })

@@ -18,6 +18,11 @@ export class NodePaths {
     return join(this.root, 'berth.db')
   }
 
+  /** The init of shared PID namespaces, as a file that a policy of SELinux lets containers execute. */
+  get labelledInit(): string {
+    return join(this.root, 'init')
+  }
+
   /** Held by the kernel (flock) for as long as the daemon lives. */
   get lock(): string {
     return join(this.root, 'berth.lock')

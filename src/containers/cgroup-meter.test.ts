@@ -15,6 +15,7 @@ function statsOf({ usageNs = 1n, memory = {}, pressure }: Figures): CgroupStats 
     cpu: { usageNs, userNs: 0n, systemNs: 0n, periods: 0n, throttledPeriods: 0n, throttledNs: 0n },
     memory: {
       usage: 100n,
+      reservation: 0n,
       limit: 0n,
       maxUsage: 100n,
       workingSet: 60n,

@@ -13,6 +13,7 @@ import { propagationOf } from '../os/mounts.ts'
 import { isAlive } from '../os/processes.ts'
 import type { Runtime } from '../runtime/runtime.ts'
 import { type ContainerContext, mappedIds, ociCgroupsPath } from './context.ts'
+import { containerLabels, type Relabelled, type SelinuxLabels } from './selinux.ts'
 import { buildSpec } from './spec/build-spec.ts'
 import { listHostDevices, resolveDevice } from './spec/host-devices.ts'
 import { localhostSeccompPath } from './spec/seccomp.ts'
@@ -29,7 +30,12 @@ const MAX_SECCOMP_FILE = 4 * 2 ** 20
 /** What the runtime mounts over in every root: a symlink here would lead it out of the root (CVE-2026-41579). */
 const MUST_BE_DIRECTORIES = ['dev', 'proc', 'sys', 'etc']
 
-export type ContainerSpec = { readonly spec: OciSpec; readonly user: ProcessUser }
+export type ContainerSpec = {
+  readonly spec: OciSpec
+  readonly user: ProcessUser
+  /** What has to be labelled before the container may see it. */
+  readonly relabelled: readonly Relabelled[]
+}
 
 /** The images a container stands on, looked up before anything is made. */
 export type ContainerImages = {
@@ -61,6 +67,18 @@ function requireVolume({ images }: ContainerContext, reference: string, index: n
   }
 }
 
+/**
+ * The labels of a container; the modes of its namespaces are the pod's.
+ * @throws BerthError invalid, naming the field
+ */
+export function labelsOf(
+  context: ContainerContext,
+  pod: Pod,
+  { config }: Pick<Container, 'config'>,
+): SelinuxLabels | undefined {
+  return containerLabels(context.selinux, pod, withPodNamespaces(config, pod))
+}
+
 /** Looks up everything the spec depends on in the mounted root and on the node, then builds it. */
 export function specOf(
   context: ContainerContext,
@@ -68,6 +86,7 @@ export function specOf(
   container: Container,
   images: ContainerImages,
   runtime: Runtime,
+  labels: SelinuxLabels | undefined,
 ): ContainerSpec {
   const config = withPodNamespaces(container.config, pod)
   const rootfs = context.snapshots.rootfsPath(container.id)
@@ -80,6 +99,9 @@ export function specOf(
     group: textInRoot(rootfs, '/etc/group'),
   })
   const localhostSeccomp = readLocalhostSeccomp(container)
+  const mounts = config.mounts.map((mount, index) =>
+    resolveMount(context, container, mount, index, images, labels),
+  )
   const spec = buildSpec({
     containerId: container.id,
     config,
@@ -98,17 +120,23 @@ export function specOf(
     },
     features: runtime.features,
     cgroupsPath: ociCgroupsPath(container.cgroup),
-    mounts: config.mounts.map((mount, index) => resolveMount(context, container, mount, index, images)),
+    mounts,
     devices: config.devices.flatMap((device, index) => {
       const field = `config.devices[${index}]`
       if (root !== undefined) checkSamePath(device, field)
       return resolveDevice(device, field)
     }),
     ...(localhostSeccomp === undefined ? {} : { localhostSeccomp }),
+    ...(labels === undefined ? {} : { selinux: labels }),
     notice: message => context.log.warn({ podId: pod.id, containerId: container.id }, message),
   })
   requireApparmor(spec)
-  return { spec, user }
+  const relabelled = mounts.flatMap(({ mount, source }, index) =>
+    labels !== undefined && mount.selinuxRelabel && mount.image === undefined
+      ? { field: `config.mounts[${index}]`, source }
+      : [],
+  )
+  return { spec, user, relabelled }
 }
 
 function makeVolume(rootfs: string, path: string, owner: { uid: number; gid: number }): void {
@@ -231,12 +259,13 @@ function resolveMount(
   mount: Mount,
   index: number,
   images: ContainerImages,
+  labels: SelinuxLabels | undefined,
 ): ResolvedMount {
   const field = `config.mounts[${index}]`
   if (mount.image !== undefined) {
     const image = images.volumes.get(index)
     if (image === undefined) throw internal(`${field}: its image was not looked up`)
-    const source = imageVolume(context, container, mount, index, image)
+    const source = imageVolume(context, container, mount, index, image, labels)
     return { mount, source, shared: false, slave: false }
   }
   const source = hostSource(mount.hostPath, field)
@@ -260,10 +289,11 @@ function imageVolume(
   mount: Mount,
   index: number,
   image: Image,
+  labels: SelinuxLabels | undefined,
 ): string {
   const layers = volumeLayers(context, image)
   const ids = mappedIds(context, container.podId)
-  const view = context.snapshots.mountImageView(container.id, index, layers, ids)
+  const view = context.snapshots.mountImageView(container.id, index, layers, { ids, label: labels?.mount })
   const subPath = mount.image?.subPath ?? ''
   if (subPath === '') return view
   const source = resolveInRoot(view, subPath)

@@ -15,6 +15,7 @@ import type { ContainerPaths, Runtime } from '../runtime/runtime.ts'
 import type { Catalog } from '../state/catalog.ts'
 import type { MappedIds, Snapshots } from '../storage/snapshots.ts'
 import type { ContainerEvents } from './container-events.ts'
+import type { Selinux } from './selinux.ts'
 import type { HostFacts, SpecDefaults } from './spec/spec.ts'
 
 /** What the configuration says of one runtime handler beyond the runtime itself. */
@@ -50,6 +51,8 @@ export type ContainerContext = {
   readonly cdiSpecDirs: readonly string[]
   /** What the daemon itself may do; devices are looked up for each privileged container. */
   readonly host: Omit<HostFacts, 'devices'>
+  /** undefined: not wanted, or not in the kernel. */
+  readonly selinux: Selinux | undefined
 }
 
 export function pathsOf(context: ContainerContext, id: string): ContainerPaths {

@@ -11,7 +11,7 @@ import { parseSignal } from '../os/signals.ts'
 import { applyCdiEdits } from './cdi/apply-edits.ts'
 import { findCdiEdits } from './cdi/find-devices.ts'
 import type { ContainerEdits } from './cdi/parse-spec.ts'
-import { type ContainerImages, requireImages, specOf } from './container-spec.ts'
+import { type ContainerImages, labelsOf, requireImages, specOf } from './container-spec.ts'
 import {
   type ContainerContext,
   containerCgroup,
@@ -24,6 +24,7 @@ import type { Exits } from './exits.ts'
 import { prepareLog } from './log-directory.ts'
 import { undoContainer, undoLater } from './remove-container.ts'
 import { createFailure } from './runtime-errors.ts'
+import { relabelMounts } from './selinux.ts'
 
 /**
  * CreateContainer: intent row → root mounted → spec → monitor and runtime → `created`. Whatever fails in between is
@@ -159,15 +160,23 @@ async function make(
   const { timeline, snapshots, cgroups, catalog, heavy } = context
   const at = stepOf(container, 'CreateContainer')
   const runtime = await context.handlers.available(pod.runtimeHandler)
+  const labels = labelsOf(context, pod, container)
   await timeline.step(at, 'mount-root', () =>
-    snapshots.mountRootfs(container.id, context.images.layersOf(images.root), mappedIds(context, pod.id)),
+    snapshots.mountRootfs(container.id, context.images.layersOf(images.root), {
+      ids: mappedIds(context, pod.id),
+      label: labels?.mount,
+    }),
   )
-  const { spec, user } = await timeline.step(at, 'build-spec', () => {
-    const built = specOf(context, pod, container, images, runtime)
+  const { spec, user, relabelled } = await timeline.step(at, 'build-spec', () => {
+    const built = specOf(context, pod, container, images, runtime, labels)
     const edited = applyCdiEdits(built.spec, edits)
     const groups = new Set([...built.user.supplementalGroups, ...(edited.process.user.additionalGids ?? [])])
-    return { spec: edited, user: { ...built.user, supplementalGroups: [...groups] } }
+    return { ...built, spec: edited, user: { ...built.user, supplementalGroups: [...groups] } }
   })
+  const { selinux } = context
+  if (selinux !== undefined && labels !== undefined && relabelled.length > 0) {
+    await timeline.step(at, 'relabel-mounts', () => relabelMounts(selinux, pod, relabelled, labels.mount))
+  }
   if (container.logPath !== '') prepareLog(pod.config.logDirectory, container.config.logPath)
   const monitor = monitorCgroup(context, pod, container.id)
   if (monitor !== undefined) await cgroups.create(monitor)

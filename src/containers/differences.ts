@@ -14,7 +14,7 @@ import { killTree } from '../runtime/process-tree.ts'
 import { restoreBundle, restoreLink } from '../runtime/restore-bundle.ts'
 import { applyCdiEdits } from './cdi/apply-edits.ts'
 import { findCdiEdits } from './cdi/find-devices.ts'
-import { requireImages, specOf } from './container-spec.ts'
+import { labelsOf, requireImages, specOf } from './container-spec.ts'
 import { type ContainerContext, monitorCgroup, pathsOf, runtimeOf } from './context.ts'
 import type { Exits } from './exits.ts'
 import { recoverContainer } from './recover-containers.ts'
@@ -229,7 +229,8 @@ async function rewriteBundle(context: ContainerContext, container: Container): P
   if (pod === undefined || init === undefined || monitor === undefined) return
   const images = requireImages(context, container)
   const edits = await findCdiEdits(container.config, context.cdiSpecDirs)
-  const { spec } = specOf(context, pod, container, images, runtimeOf(context, container))
+  const labels = labelsOf(context, pod, container)
+  const { spec } = specOf(context, pod, container, images, runtimeOf(context, container), labels)
   restoreBundle(pathsOf(context, container.id).bundle, applyCdiEdits(spec, edits), { init, monitor })
 }
 

@@ -72,6 +72,7 @@ function limitMetrics(sample: Sampler, memory: CgroupStats['memory'], limits: Ap
     ...sample(M.specCpuShares, cpuShares),
     ...sample(M.specCpuQuota, cpuQuota !== undefined && cpuQuota > 0 ? cpuQuota : undefined),
     ...sample(M.specMemoryLimit, memory.limit),
+    ...sample(M.specMemoryReservation, memory.reservation),
     ...sample(M.specMemorySwapLimit, both),
   ]
 }

@@ -58,6 +58,10 @@ export const METRICS = {
     'Processor time in each period, microseconds; absent without a limit',
   ),
   specMemoryLimit: gauge('spec_memory_limit_bytes', 'Memory limit, 0 for none'),
+  specMemoryReservation: gauge(
+    'spec_memory_reservation_limit_bytes',
+    'Memory that is left to it when the node runs short, 0 for none',
+  ),
   specMemorySwapLimit: gauge('spec_memory_swap_limit_bytes', 'Limit of memory and swap together, 0 for none'),
 
   pressureCpuWaiting: counter('pressure_cpu_waiting_seconds_total', 'Time some task waited for a processor'),

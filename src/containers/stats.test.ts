@@ -10,6 +10,7 @@ const SAMPLE: CgroupStats = {
   cpu: { usageNs: 70n, userNs: 0n, systemNs: 0n, periods: 0n, throttledPeriods: 0n, throttledNs: 0n },
   memory: {
     usage: 100n,
+    reservation: 0n,
     limit: 0n,
     maxUsage: 0n,
     workingSet: 60n,

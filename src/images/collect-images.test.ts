@@ -109,6 +109,7 @@ test('what keeps an object is told, with what it takes alone', async t => {
     [host.name('one:latest'), host.name('two:latest')],
   )
   assert.equal(host.images.admin.why(base!.blob.digest).id, base!.diffId)
+  assert.deepEqual([whole.damage, shared.damage], ['', ''])
   assert.equal(host.images.admin.why(two.digest).kind, 'manifest')
   assert.throws(
     () => host.images.admin.why('nothing'),

@@ -12,6 +12,8 @@ export type Explanation = {
   readonly alone: number
   /** Empty: the next collection deletes it. */
   readonly holders: readonly Holder[]
+  /** What is wrong with it on disk; '': nothing that is known. */
+  readonly damage: string
 }
 
 export type Holder = {
@@ -43,6 +45,7 @@ export function explainImage(context: ImageContext, reference: string): Explanat
     size: 0,
     alone: 0,
     holders: [{ kind: 'image', name: nameOf(owner) }],
+    damage: '',
   }
 }
 
@@ -54,7 +57,7 @@ function matches(digest: string, reference: string): boolean {
   return hex.length >= SHORTEST && digest.slice('sha256:'.length).startsWith(hex)
 }
 
-function explainOne({ db, leases }: ImageContext, image: Image): Explanation {
+function explainOne({ db, leases, health }: ImageContext, image: Image): Explanation {
   const chain = image.topLayer === undefined ? [] : db.read.layers.chain(image.topLayer)
   const isAlone = ({ chainId }: Layer) =>
     db.read.layers.imagesOn(chainId).length === 1 &&
@@ -74,6 +77,7 @@ function explainOne({ db, leases }: ImageContext, image: Image): Explanation {
     size: sum(chain),
     alone: sum(chain.filter(isAlone)),
     holders,
+    damage: health.damageOf(image.id) ?? '',
   }
 }
 
@@ -96,6 +100,7 @@ function explainLayer({ db, index, leases }: ImageContext, layer: Layer): Explan
     size: layer.size,
     alone: images.length + held.length <= 1 ? layer.size : 0,
     holders,
+    damage: layer.damage ?? '',
   }
 }
 

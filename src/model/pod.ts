@@ -127,6 +127,11 @@ export type Pod = {
   readonly network: PodNetwork
   /** The init process of a shared PID namespace. */
   readonly init?: ProcessRef
+  /**
+   * The SELinux level that tells it from every other living pod, unless its configuration names one; '' under a policy
+   * without levels. undefined: it was made without SELinux.
+   */
+  readonly selinuxLevel?: string
   /** The answer reached a client; a retry of the same key is then a duplicate, not a join. */
   readonly delivered: boolean
 }

@@ -164,6 +164,8 @@ export type OverlayOptions = {
    */
   readonly volatile?: boolean
   readonly readonly?: boolean
+  /** The SELinux context that all of its files have. */
+  readonly label?: string | undefined
 }
 
 /** Mounts an overlay of up to 128 layers and more. `index=off`: layers are shared by many mounts. */
@@ -186,7 +188,7 @@ let appendsLowers: boolean | undefined
  */
 function mountByContext(o: OverlayOptions): boolean {
   appendsLowers ??= probeAppend()
-  const paths = [...o.lowers, o.upper ?? '', o.work ?? '']
+  const paths = [...o.lowers, o.upper ?? '', o.work ?? '', o.label ?? '']
   // Of these values the kernel takes some as they are and reads backslashes in others.
   if (!appendsLowers || paths.some(path => Buffer.byteLength(path) >= MAX_VALUE || path.includes('\\'))) {
     return false
@@ -201,6 +203,7 @@ function mountByContext(o: OverlayOptions): boolean {
     }
     sys.fsconfigSet(context, 'index', 'off')
     if (o.volatile === true) sys.fsconfigSet(context, 'volatile', undefined)
+    if (o.label !== undefined) sys.fsconfigSet(context, 'context', o.label)
     sys.fsconfigCreate(context)
     const mount = sys.fsmount(context, o.readonly === true ? MOUNT_ATTR_RDONLY : 0)
     try {
@@ -281,7 +284,13 @@ function overlayData(o: OverlayOptions, base: string | undefined): string {
     options.push(`upperdir=${escapeValue(o.upper)}`, `workdir=${escapeValue(o.work)}`)
   }
   if (o.volatile === true) options.push('volatile')
+  if (o.label !== undefined) options.push(labelOption(o.label))
   return options.join(',')
+}
+
+/** Levels have commas, which end an option unless it is quoted. */
+export function labelOption(context: string): string {
+  return `context="${context}"`
 }
 
 /** In a value a comma, in a list of lowers also a colon, is written with a backslash before it. */

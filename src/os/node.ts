@@ -1,4 +1,4 @@
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { stat } from 'node:fs/promises'
 import { release } from 'node:os'
 import { effectSync } from '../base/effects.ts'
@@ -150,14 +150,12 @@ export function groupId(group: string): number {
 
 export type KernelFeatures = {
   readonly apparmor: boolean
-  readonly selinux: boolean
   readonly seccomp: boolean
 }
 
 export function kernelFeatures(): KernelFeatures {
   return {
     apparmor: readIfThere('/sys/module/apparmor/parameters/enabled').startsWith('Y'),
-    selinux: existsSync('/sys/fs/selinux/enforce'),
     seccomp: readIfThere('/proc/sys/kernel/seccomp/actions_avail').includes('errno'),
   }
 }

@@ -6,6 +6,7 @@ import type { NodePaths } from '../config/paths.ts'
 import type { ContainerEvents } from '../containers/container-events.ts'
 import type { ContainerService } from '../containers/container-service.ts'
 import type { HandlerOptions } from '../containers/context.ts'
+import type { Selinux } from '../containers/selinux.ts'
 import type { HostFacts, SpecDefaults } from '../containers/spec/spec.ts'
 import type { Pod } from '../model/pod.ts'
 import type { Network, NetworkTarget } from '../network/network.ts'
@@ -39,6 +40,8 @@ export type PodContext = {
   /** Bounds CNI plugins at work: each is a chain of processes. */
   readonly networkSlots: Semaphore
   readonly host: Omit<HostFacts, 'devices'>
+  /** undefined: not wanted, or not in the kernel. */
+  readonly selinux: Selinux | undefined
   readonly specDefaults: Omit<SpecDefaults, 'allowedAnnotations'>
   /** Absolute path of the init process for shared PID namespaces (catatonit). */
   readonly initPath: string

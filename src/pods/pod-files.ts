@@ -1,21 +1,26 @@
 import { readFileSync } from 'node:fs'
 import { hostname } from 'node:os'
 import { errnoOf } from '../base/errors.ts'
+import { podLabels } from '../containers/selinux.ts'
 import { type DnsConfig, type Pod, podUserOf } from '../model/pod.ts'
 import { ensureDir, writeFileAtomic } from '../os/files.ts'
-import { MS_NODEV, MS_NOEXEC, MS_NOSUID, mount } from '../os/mounts.ts'
+import { labelOption, MS_NODEV, MS_NOEXEC, MS_NOSUID, mount } from '../os/mounts.ts'
+import { setContext } from '../os/selinux.ts'
 import { hasNetwork, type PodContext } from './context.ts'
 
 /** bytes, as every runtime gives (CRI has no field for it) */
 const SHM_SIZE = 64 * 2 ** 20
 
 /** /dev/shm of all containers of the pod. */
-export function mountSharedMemory({ paths }: PodContext, pod: Pod): void {
+export function mountSharedMemory({ paths, selinux }: PodContext, pod: Pod): void {
   const { shm } = paths.pod(pod.id)
   ensureDir(shm, 0o700)
   const user = podUserOf(pod.config.namespaces)
   const owner = user === undefined ? '' : `,uid=${user.uid.hostId},gid=${user.gid.hostId}`
-  mount('shm', shm, 'tmpfs', MS_NOSUID | MS_NODEV | MS_NOEXEC, `mode=1777,size=${SHM_SIZE}${owner}`)
+  const labels = podLabels(selinux, pod)
+  const label = labels === undefined ? '' : `,${labelOption(labels.mount)}`
+  const options = `mode=1777,size=${SHM_SIZE}${owner}${label}`
+  mount('shm', shm, 'tmpfs', MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
 }
 
 /** Readable for every user of a container, like the files they stand for. */
@@ -28,8 +33,8 @@ const MAX_RESOLV_CONF = 64 * 1024
 export function writePodFiles(context: PodContext, pod: Pod): void {
   const paths = context.paths.pod(pod.id)
   const name = hasNetwork(pod) ? pod.config.hostname : hostname()
-  writeFileAtomic(paths.hostname, `${name}\n`, MODE)
-  writeFileAtomic(paths.resolvConf, resolvConf(pod.config.dns), MODE)
+  writeShared(context, pod, paths.hostname, `${name}\n`)
+  writeShared(context, pod, paths.resolvConf, resolvConf(pod.config.dns))
 }
 
 /** For clients that bring no /etc/hosts of their own; kubelet always does. */
@@ -38,7 +43,14 @@ export function writeHosts(context: PodContext, pod: Pod, ips: readonly string[]
   const text = hasNetwork(pod)
     ? `127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n${own}`
     : readNodeFile('/etc/hosts')
-  writeFileAtomic(context.paths.pod(pod.id).hosts, text, MODE)
+  writeShared(context, pod, context.paths.pod(pod.id).hosts, text)
+}
+
+/** For every container of the pod, whatever its user. */
+function writeShared(context: PodContext, pod: Pod, path: string, text: string): void {
+  writeFileAtomic(path, text, MODE)
+  const labels = podLabels(context.selinux, pod)
+  if (labels !== undefined) setContext(path, labels.mount)
 }
 
 /** Without a DNS configuration (or with an empty one) the node's. */

@@ -1,8 +1,10 @@
 import { join } from 'node:path'
 import { containerCgroup, monitorCgroup, ociCgroupsPath } from '../containers/context.ts'
+import { podLabels, type SelinuxLabels } from '../containers/selinux.ts'
 import type { OciSpec } from '../model/oci.ts'
 import { type Pod, type ProcessRef, podUserOf } from '../model/pod.ts'
 import { ensureDir, writeFileAtomic } from '../os/files.ts'
+import { setContext } from '../os/selinux.ts'
 import type { PodContext } from './context.ts'
 
 /** Inside the init process's root, which holds nothing else. */
@@ -17,6 +19,10 @@ export async function startPodInit(context: PodContext, pod: Pod): Promise<Proce
   ensureDir(paths.initRoot, 0o755)
   for (const name of ['proc', 'dev', 'sys']) ensureDir(join(paths.initRoot, name), 0o755)
   writeFileAtomic(join(paths.initRoot, INIT), '', 0o755)
+  const labels = podLabels(context.selinux, pod)
+  if (labels !== undefined) {
+    for (const name of ['', 'proc', 'dev', 'sys', INIT]) setContext(join(paths.initRoot, name), labels.mount)
+  }
   const runtime = await context.handlers.available(pod.runtimeHandler)
   const files = { bundle: context.paths.bundle(pod.id), persist: context.paths.persist(pod.id) }
   const monitor = monitorCgroup(context, pod, pod.id)
@@ -26,7 +32,7 @@ export async function startPodInit(context: PodContext, pod: Pod): Promise<Proce
       id: pod.id,
       name: `${pod.config.metadata.name}/init`,
       paths: files,
-      spec: initSpec(context, pod),
+      spec: initSpec(context, pod, labels),
       logPath: '',
       terminal: false,
       stdin: false,
@@ -42,7 +48,7 @@ export function initCgroup(pod: Pod): string {
   return containerCgroup(pod, pod.id)
 }
 
-function initSpec(context: PodContext, pod: Pod): OciSpec {
+function initSpec(context: PodContext, pod: Pod, labels: SelinuxLabels | undefined): OciSpec {
   const paths = context.paths.pod(pod.id)
   const { network, ipc } = pod.config.namespaces
   const user = podUserOf(pod.config.namespaces)
@@ -58,6 +64,7 @@ function initSpec(context: PodContext, pod: Pod): OciSpec {
       capabilities: { bounding: none, effective: none, permitted: none, inheritable: none, ambient: none },
       noNewPrivileges: true,
       oomScoreAdj: Math.max(context.host.oomScoreAdj, 0),
+      ...(labels === undefined || labels.process === '' ? {} : { selinuxLabel: labels.process }),
     },
     root: { path: paths.initRoot, readonly: true },
     mounts: [
@@ -99,6 +106,7 @@ function initSpec(context: PodContext, pod: Pod): OciSpec {
       resources: { devices: [{ allow: false, access: 'rwm' }] },
       maskedPaths: ['/proc/kcore', '/proc/keys', '/proc/timer_list'],
       readonlyPaths: ['/proc/sys', '/proc/sysrq-trigger'],
+      ...(labels === undefined ? {} : { mountLabel: labels.mount }),
     },
   }
 }

@@ -4,6 +4,7 @@ import { nowAfter } from '../base/clock.ts'
 import { BerthError, messageOf, precondition } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
 import { makeLogDirectory } from '../containers/log-directory.ts'
+import { levelsInUse, pickLevel } from '../containers/selinux.ts'
 import { type Pod, type PodConfig, type PodNetwork, podUserOf } from '../model/pod.ts'
 import { isSlice } from '../model/slice.ts'
 import { ensureDir, openDirectory } from '../os/files.ts'
@@ -28,8 +29,10 @@ export async function runPod(
   runtimeHandler: string,
 ): Promise<string> {
   requireUserNamespaces(context, config, await context.handlers.available(runtimeHandler))
-  const pod = intentOf(context, config, runtimeHandler)
-  return await context.locks.run(pod.id, async () => {
+  const intent = intentOf(context, config, runtimeHandler)
+  return await context.locks.run(intent.id, async () => {
+    // Looked for and taken in one go: nothing else can run in between.
+    const pod = { ...intent, ...levelFor(context) }
     context.catalog.insertPod(pod)
     try {
       await make(context, pod)
@@ -80,6 +83,12 @@ function earlierAttempts({ catalog }: PodContext, { metadata }: PodConfig): bigi
     const other = config.metadata
     return other.uid === uid && other.name === name && other.namespace === namespace ? [createdAt] : []
   })
+}
+
+function levelFor({ selinux, catalog }: PodContext): Pick<Pod, 'selinuxLevel'> {
+  if (selinux === undefined) return {}
+  const taken = levelsInUse(catalog.pods(), catalog.containers())
+  return { selinuxLevel: pickLevel(selinux.policy, taken) }
 }
 
 /** Of a pod whose client named no parent. */

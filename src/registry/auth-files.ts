@@ -1,10 +1,10 @@
 import { BerthError, messageOf } from '../base/errors.ts'
+import { WatchedFiles } from '../os/watched-files.ts'
 import { type AuthFields, Credentials, serverOf } from './credentials.ts'
 import type { Endpoint } from './endpoint.ts'
 import { readText } from './read-text.ts'
 import { DEFAULT_DOMAIN } from './reference.ts'
 import { HELPER_NAME } from './registries-file.ts'
-import { WatchedFiles } from './watched-files.ts'
 
 /** Where credentials may be: in a file, or with a helper that has to be asked. Neither says anything secret. */
 export type CredentialSource = {

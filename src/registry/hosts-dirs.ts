@@ -1,8 +1,8 @@
 import { statSync } from 'node:fs'
 import { join } from 'node:path'
+import { WatchedFiles } from '../os/watched-files.ts'
 import { type HostsFile, parseHostsFile } from './hosts-file.ts'
 import { readText } from './read-text.ts'
-import { WatchedFiles } from './watched-files.ts'
 
 const FILE = 'hosts.toml'
 /** Of hosts that have no directory of their own. */

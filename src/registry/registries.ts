@@ -1,4 +1,5 @@
 import { BerthError } from '../base/errors.ts'
+import { WatchedFiles } from '../os/watched-files.ts'
 import { type Endpoint, plainEndpoint } from './endpoint.ts'
 import { filesIn, readText } from './read-text.ts'
 import { DEFAULT_DOMAIN, parseName, type Reference, referenceAt } from './reference.ts'
@@ -10,7 +11,6 @@ import {
   type Sourced,
 } from './registries-file.ts'
 import { hostOf, isLoopback } from './transport/addresses.ts'
-import { WatchedFiles } from './watched-files.ts'
 
 export type RegistriesOptions = {
   /** registries.conf; need not exist. */

@@ -1,9 +1,9 @@
+import type { WatchedFiles } from '../os/watched-files.ts'
 import type { Endpoint } from './endpoint.ts'
 import { HostsDirs } from './hosts-dirs.ts'
 import type { HostRule, HostsFile } from './hosts-file.ts'
 import { DEFAULT_DOMAIN, type Reference } from './reference.ts'
 import { type Registries, type RegistriesOptions, watchRegistries } from './registries.ts'
-import type { WatchedFiles } from './watched-files.ts'
 
 export type RoutesOptions = RegistriesOptions & {
   /** Directories of hosts, the most important first; they need not exist. */

@@ -108,7 +108,7 @@ function container(podId: string): Container {
 test('rows come back as they went in, after closing and opening again', () => {
   inDirectory(file => {
     const db = Database.open(file)
-    const first = pod('a')
+    const first = { ...pod('a'), selinuxLevel: 's0:c1,c2' }
     db.transact('insert', tx => tx.pods.insert(first))
     const ready: Pod = {
       ...first,
@@ -143,6 +143,26 @@ test('a pod key and a container key exist once; a failing transaction changes no
       /UNIQUE/,
     )
     assert.equal(db.read.pods.all().pods.length, 1)
+    db.close()
+  })
+})
+
+test('a level of SELinux is that of one pod, and free again with its row', () => {
+  inDirectory(file => {
+    const db = Database.open(file)
+    const level = (name: string, selinuxLevel: string): Pod => ({ ...pod(name), selinuxLevel })
+    const [first, second] = [level('a', 's0:c1,c2'), level('b', 's0:c1,c2')]
+    const insert = (row: Pod) => db.transact('insert', tx => tx.pods.insert(row))
+    insert(first)
+    assert.throws(() => insert(second), /UNIQUE/)
+    for (const name of ['c', 'd']) insert(level(name, ''))
+    for (const name of ['e', 'f']) insert(pod(name))
+    db.transact('update', tx => tx.pods.update({ ...first, phase: 'notready' }))
+    assert.throws(() => insert(second), /UNIQUE/)
+    db.transact('delete', tx => tx.pods.delete(first.id))
+    insert(second)
+    const levels = db.read.pods.all().pods.map(({ selinuxLevel }) => selinuxLevel)
+    assert.deepEqual(levels.sort(), ['', '', 's0:c1,c2', undefined, undefined])
     db.close()
   })
 })

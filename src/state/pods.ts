@@ -18,6 +18,7 @@ type Row = {
   init_start: string | null
   config: string
   network: string
+  selinux_level: string | null
 }
 
 export class PodReader {
@@ -54,8 +55,8 @@ export class PodWriter extends PodReader {
     super(db)
     this.#insert = db.prepare(
       `INSERT INTO pods (phase, boot_id, cgroup, network_held, delivered, init_pid, init_start, network,
-                         config, created_at, runtime_handler, key, id)
-       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+                         config, created_at, runtime_handler, selinux_level, key, id)
+       VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     )
     this.#update = db.prepare(
       `UPDATE pods SET phase = ?, boot_id = ?, cgroup = ?, network_held = ?, delivered = ?, init_pid = ?,
@@ -69,12 +70,13 @@ export class PodWriter extends PodReader {
       ...mutableColumns(pod),
       pod.createdAt,
       pod.runtimeHandler,
+      pod.selinuxLevel ?? null,
       podKey(pod.config.metadata),
       pod.id,
     )
   }
 
-  /** Identity (id, key, handler, creation time) never changes. */
+  /** Identity (id, key, handler, creation time, SELinux level) never changes. */
   update(pod: Pod): void {
     this.#update.run(...mutableColumns(pod), pod.id)
   }
@@ -110,6 +112,7 @@ function podOf(row: Row, config: PodConfig, network: Pod['network']): Pod {
     networkHeld: row.network_held === 1n,
     network,
     ...(init === undefined ? {} : { init }),
+    ...(row.selinux_level === null ? {} : { selinuxLevel: row.selinux_level }),
     delivered: row.delivered === 1n,
   }
 }

@@ -6,9 +6,10 @@ import { BerthError, messageOf, precondition } from '../base/errors.ts'
 import { initial } from './migrations/001-initial.ts'
 import { imageTruth } from './migrations/002-image-truth.ts'
 import { imageSignatures } from './migrations/003-image-signatures.ts'
+import { selinuxLevels } from './migrations/004-selinux.ts'
 
 /** Append only: the schema version is the number of migrations that ran. */
-const MIGRATIONS: readonly string[] = [initial, imageTruth, imageSignatures]
+const MIGRATIONS: readonly string[] = [initial, imageTruth, imageSignatures, selinuxLevels]
 
 /** What this build reads and writes; older ones are brought up to it. */
 export const SCHEMA_VERSION = MIGRATIONS.length

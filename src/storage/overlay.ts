@@ -10,7 +10,14 @@ import { copyMetadata } from './copy-object.ts'
 import { finishLayer } from './finish-layer.ts'
 import { LayerStack } from './layer-stack.ts'
 import { checkSeal, sealLayer } from './seal-layer.ts'
-import type { LayerSeal, MappedIds, Snapshots, UnpackedLayer, UnpackLimits } from './snapshots.ts'
+import type {
+  LayerSeal,
+  MappedIds,
+  MountOptions,
+  Snapshots,
+  UnpackedLayer,
+  UnpackLimits,
+} from './snapshots.ts'
 import { Trash } from './trash.ts'
 import { UnpackPool } from './unpack-pool.ts'
 import { recordOf } from './unpack-protocol.ts'
@@ -150,7 +157,7 @@ class OverlaySnapshots implements Snapshots {
     return dirname(path) === this.#staging ? recordOf(path) : undefined
   }
 
-  mountRootfs(id: string, layers: readonly string[], ids?: MappedIds): string {
+  mountRootfs(id: string, layers: readonly string[], { ids, label }: MountOptions = {}): string {
     const target = this.rootfsPath(id)
     if (isMountPoint(target)) return target
     const lowers = layers.length === 0 ? this.#empty.slice(0, 1) : layers
@@ -163,7 +170,7 @@ class OverlaySnapshots implements Snapshots {
     ensureDir(work, 0o700)
     ensureDir(target, 0o700)
     this.#withMapped(id, lowers, ids, mapped =>
-      mountOverlay({ lowers: mapped, upper, work, target, volatile: true }),
+      mountOverlay({ lowers: mapped, upper, work, target, volatile: true, label }),
     )
     return target
   }
@@ -213,13 +220,20 @@ class OverlaySnapshots implements Snapshots {
     })
   }
 
-  mountImageView(id: string, index: number, layers: readonly string[], ids?: MappedIds): string {
+  mountImageView(
+    id: string,
+    index: number,
+    layers: readonly string[],
+    { ids, label }: MountOptions = {},
+  ): string {
     const target = this.#path(id, 'views', String(index))
     if (isMountPoint(target)) return target
     this.#makeHome(id, ids)
     ensureDir(target, 0o700)
     const lowers = layers.length < 2 ? [...layers, ...this.#empty].slice(0, 2) : layers
-    this.#withMapped(id, lowers, ids, mapped => mountOverlay({ lowers: mapped, target, readonly: true }))
+    this.#withMapped(id, lowers, ids, mapped =>
+      mountOverlay({ lowers: mapped, target, readonly: true, label }),
+    )
     return target
   }
 

@@ -51,6 +51,12 @@ export type MappedIds = {
   readonly gid: IdMapping
 }
 
+export type MountOptions = {
+  readonly ids?: MappedIds | undefined
+  /** The SELinux context of every file in it. */
+  readonly label?: string | undefined
+}
+
 /** Layers and root file systems as overlay directories below one root. Layers are given by their absolute paths. */
 export interface Snapshots {
   /** Those that everything else is in. */
@@ -93,7 +99,7 @@ export interface Snapshots {
   /** Until nothing of what was discarded takes room any more, as far as it can be deleted. Never throws. */
   emptied(): Promise<void>
   /** Mounts a container's writable root over the layers (topmost first); returns its path. Idempotent. */
-  mountRootfs(id: string, layers: readonly string[], ids?: MappedIds): string
+  mountRootfs(id: string, layers: readonly string[], options?: MountOptions): string
   /** Unmounts the root file system and the image views of a container. */
   unmountRootfs(id: string): void
   /** Unmounts, then removes the writable layer. Succeeds when there is nothing. */
@@ -103,7 +109,7 @@ export interface Snapshots {
   rootfsPath(id: string): string
   upperPath(id: string): string
   /** A read-only view of layers for image volume number `index` of a container. Idempotent. */
-  mountImageView(id: string, index: number, layers: readonly string[], ids?: MappedIds): string
+  mountImageView(id: string, index: number, layers: readonly string[], options?: MountOptions): string
   /** Discards what an earlier process left in staging and in the trash; before the first `unpack`. */
   sweep(): void
   /** Ends the unpack workers; a layer that one of them is unpacking fails. The trash may be left half empty. */

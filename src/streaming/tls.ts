@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs'
 import { createSecureContext, type SecureContextOptions, type SecureVersion, type Server } from 'node:tls'
 import { BerthError, messageOf } from '../base/errors.ts'
 import type { Log } from '../observe/log.ts'
-import { WatchedFiles } from '../registry/watched-files.ts'
+import { WatchedFiles } from '../os/watched-files.ts'
 
 export type TlsFiles = {
   /** PEM files. `ca` signs the certificates that clients have to show; '' asks for none. */

@@ -29,6 +29,7 @@ const tools = findTools()
 const skip = tools === undefined ? 'critest is not built: Go was missing at set-up' : false
 const runs = Number(process.env.BERTH_CONFORMANCE_RUNS ?? 1)
 const focus = process.env.BERTH_CONFORMANCE_FOCUS ?? ''
+const isSerial = process.env.BERTH_CONFORMANCE_SERIAL === '1'
 
 const generations: readonly Generation[] = [
   { runtime: 'runc', path: '/usr/sbin/runc', plugins: '', cniVersion: '1.0.0' },
@@ -48,7 +49,7 @@ for (const generation of generations) {
       const host = hostFor(featuresOf(generation))
       t.diagnostic(nameOf(generation))
       const pass = async (name: string, options: { focus: string; flags: readonly string[] }) => {
-        const result = await runSuite(daemon, tools, { digest, ...options })
+        const result = await runSuite(daemon, tools, { digest, isSerial, ...options })
         const { table, unexpected } = judge(result, host)
         for (const line of table) t.diagnostic(`  ${name}: ${line}`)
         if (unexpected.length > 0)

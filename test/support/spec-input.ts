@@ -143,7 +143,6 @@ export function specInput(changes: SpecChanges = {}): SpecInput {
       swapAccounting: true,
       hugetlb: true,
       apparmor: true,
-      selinux: true,
       seccomp: true,
       arch: 'amd64',
       x32: false,

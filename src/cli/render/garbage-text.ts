@@ -34,6 +34,7 @@ type Explanation = {
   readonly size: string
   readonly alone: string
   readonly holders: ReadonlyArray<{ readonly kind: string; readonly name: string }>
+  readonly damage: string
 }
 
 const HELD_BY: Readonly<Record<string, string>> = {
@@ -46,13 +47,14 @@ const HELD_BY: Readonly<Record<string, string>> = {
 }
 
 /** What keeps an object, and how large it is alone and shared. */
-export function explanationText({ kind, id, size, alone, holders }: Explanation): string {
+export function explanationText({ kind, id, size, alone, holders, damage }: Explanation): string {
   const [all, own] = [Number(size), Number(alone)]
   const lines = [
     `${kind} ${id}`,
     ...(kind === 'manifest'
       ? []
       : [`${bytes(all)} on disk: ${bytes(own)} alone, ${bytes(all - own)} shared`]),
+    ...(damage === '' ? [] : [`damaged: ${damage}`]),
     ...(holders.length === 0 ? ['kept by nothing: the next collection deletes it'] : ['kept by']),
     ...holders.map(
       holder => `  ${[HELD_BY[holder.kind] ?? holder.kind, holder.name].filter(Boolean).join(' ')}`,

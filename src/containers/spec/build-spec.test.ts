@@ -116,14 +116,15 @@ test('AppArmor: the default unless said otherwise; where there is none only a na
   refused({ ...local, host: { apparmor: false } }, 'precondition', /this kernel has no AppArmor/)
 })
 
-test('SELinux: labels only where it is enabled and asked for', () => {
-  const selinux = { user: '', role: '', type: 'spc_t', level: 's0:c1,c2' }
-  const { process, linux } = build({ security: { selinux } })
-  assert.equal(process.selinuxLabel, 'system_u:system_r:spc_t:s0:c1,c2')
-  assert.equal(linux.mountLabel, 'system_u:object_r:container_file_t:s0:c1,c2')
-  assert.equal(build({ security: { selinux }, host: { selinux: false } }).process.selinuxLabel, undefined)
-  assert.equal(build().linux.mountLabel, undefined)
-  refused({ security: { selinux: { ...selinux, type: 'a:b' } } }, 'invalid', /selinux_options\.type/)
+test('SELinux: the labels are those that were found, none without it, and none for the process without one', () => {
+  const mount = 'system_u:object_r:container_file_t:s0:c1,c2'
+  const process = 'system_u:system_r:container_t:s0:c1,c2'
+  const labelled = build({ input: { selinux: { process, mount } } })
+  assert.deepEqual([labelled.process.selinuxLabel, labelled.linux.mountLabel], [process, mount])
+  const unnamed = build({ input: { selinux: { process: '', mount } } })
+  assert.deepEqual(['selinuxLabel' in unnamed.process, unnamed.linux.mountLabel], [false, mount])
+  const none = build({ security: { selinux: { user: '', role: '', type: 'spc_t', level: '' } } })
+  assert.deepEqual(['selinuxLabel' in none.process, 'mountLabel' in none.linux], [false, false])
 })
 
 test('limits of the request and of the configuration', () => {

@@ -6,7 +6,7 @@ import { buildNamespaces } from './namespaces.ts'
 import { buildProcess } from './process.ts'
 import { checkResources, toOciResources } from './resources.ts'
 import { buildSeccomp } from './seccomp.ts'
-import { pathProtection, selinuxLabels } from './security.ts'
+import { pathProtection } from './security.ts'
 import type { SpecInput } from './spec.ts'
 
 /**
@@ -17,8 +17,7 @@ export function buildSpec(input: SpecInput): OciSpec {
   const process = buildProcess(input)
   const seccomp = buildSeccomp(input, process.capabilities?.bounding ?? [])
   const propagation = rootfsPropagation(input)
-  const selinux = selinuxLabels(input)
-  const { config, host, defaults } = input
+  const { config, host, defaults, selinux } = input
   if (config.resources !== undefined) checkResources('config.linux.resources', config.resources, host)
   const limits = config.resources === undefined ? {} : toOciResources(config.resources, host)
   return {

@@ -2,7 +2,7 @@ import path from 'node:path'
 import { invalid } from '../../base/errors.ts'
 import type { OciProcess } from '../../model/oci.ts'
 import { buildCapabilities } from './capabilities.ts'
-import { apparmorProfile, selinuxLabels } from './security.ts'
+import { apparmorProfile } from './security.ts'
 import type { HostFacts, Rlimit, SpecInput } from './spec.ts'
 
 const RLIM_INFINITY = 2n ** 64n - 1n
@@ -11,9 +11,8 @@ const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 
 /** The container's first process. */
 export function buildProcess(input: SpecInput): OciProcess {
-  const { config, user, host, notice } = input
+  const { config, user, host, notice, selinux } = input
   const apparmor = apparmorProfile(input)
-  const selinux = selinuxLabels(input)
   return {
     terminal: config.tty,
     user: ociUser(user.uid, user.gid, user.supplementalGroups),
@@ -32,7 +31,7 @@ export function buildProcess(input: SpecInput): OciProcess {
     // Always set: without it the container would inherit the daemon's own protection from the OOM killer.
     oomScoreAdj: clampOomScore(config.resources?.oomScoreAdj ?? 0, host, notice),
     ...(apparmor === undefined ? {} : { apparmorProfile: apparmor }),
-    ...(selinux === undefined ? {} : { selinuxLabel: selinux.process }),
+    ...(selinux === undefined || selinux.process === '' ? {} : { selinuxLabel: selinux.process }),
   }
 }
 

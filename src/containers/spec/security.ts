@@ -1,6 +1,5 @@
 import { invalid, precondition } from '../../base/errors.ts'
 import type { OciLinux } from '../../model/oci.ts'
-import type { SelinuxOptions } from '../../model/security.ts'
 import type { SpecInput } from './spec.ts'
 
 /** What older clients do not know to mask: they tell what other containers do by power and interrupts (GHSA-7ww5-4wqc-m92c). */
@@ -30,34 +29,4 @@ export function apparmorProfile({ config, host, defaults }: SpecInput): string |
   if (privileged || !host.apparmor) return undefined
   if (apparmor?.kind === 'unconfined') return 'unconfined'
   return defaults.apparmorProfile === '' ? undefined : defaults.apparmorProfile
-}
-
-/** Labels of the process and of its mounts; undefined without SELinux or without a request. */
-export function selinuxLabels({
-  config,
-  pod,
-  host,
-}: SpecInput): { process: string; mount: string } | undefined {
-  const options = config.security.selinux ?? pod.selinux
-  if (!host.selinux || options === undefined || config.security.privileged) return undefined
-  checkSelinux(options)
-  const user = options.user || 'system_u'
-  const level = options.level === '' ? '' : `:${options.level}`
-  return {
-    process: `${user}:${options.role || 'system_r'}:${options.type || 'container_t'}${level}`,
-    mount: `${user}:object_r:container_file_t${level}`,
-  }
-}
-
-function checkSelinux(options: SelinuxOptions): void {
-  for (const part of ['user', 'role', 'type', 'level'] as const) {
-    // Only a level may hold colons (s0:c1,c2).
-    const legal = part === 'level' ? /^[A-Za-z0-9_:,.-]*$/ : /^[A-Za-z0-9_.-]*$/
-    if (!legal.test(options[part])) {
-      throw invalid(
-        `config.linux.security_context.selinux_options.${part}`,
-        `illegal characters in ${JSON.stringify(options[part])}`,
-      )
-    }
-  }
 }

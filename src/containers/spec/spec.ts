@@ -30,6 +30,8 @@ export type SpecInput = {
   readonly mounts: readonly ResolvedMount[]
   /** The requested devices, directories expanded (see host-devices.ts). */
   readonly devices: readonly HostDevice[]
+  /** Without SELinux there are none. A process without one of its own has what the policy gives it. */
+  readonly selinux?: { readonly process: string; readonly mount: string }
   /** The file of a localhost seccomp profile, read and checked. */
   readonly localhostSeccomp?: SeccompRules
   /** Told about each wish that this node cannot grant and that was cut down or left out, for the log. */
@@ -66,7 +68,6 @@ export type HostFacts = {
   readonly swapAccounting: boolean
   readonly hugetlb: boolean
   readonly apparmor: boolean
-  readonly selinux: boolean
   readonly seccomp: boolean
   readonly arch: 'amd64' | 'arm64'
   /**

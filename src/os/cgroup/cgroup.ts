@@ -26,6 +26,8 @@ type MemoryStats = {
   readonly usage: bigint
   /** 0: none. */
   readonly limit: bigint
+  /** What is left to it when the node runs short; 0: none. */
+  readonly reservation: bigint
   readonly maxUsage: bigint
   /** Usage without the inactive file cache: what kubelet evicts by. */
   readonly workingSet: bigint

@@ -12,6 +12,7 @@ const GROUP = {
     'cgroup.procs': '12\n',
     'memory.usage_in_bytes': '10000\n',
     'memory.limit_in_bytes': '67108864\n',
+    'memory.soft_limit_in_bytes': '33554432\n',
     'memory.memsw.limit_in_bytes': '68157440\n',
     'memory.max_usage_in_bytes': '20000\n',
     'memory.failcnt': '9\n',
@@ -60,6 +61,7 @@ test('all figures of a group, from hierarchies that hold one or two controllers'
   assert.deepEqual(stats.memory, {
     usage: 10_000n,
     limit: 67_108_864n,
+    reservation: 33_554_432n,
     maxUsage: 20_000n,
     workingSet: 7_500n,
     rss: 4_000n,

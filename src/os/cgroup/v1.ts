@@ -189,6 +189,7 @@ function memoryStats(read: (file: string) => string): CgroupStats['memory'] {
   return {
     usage,
     limit,
+    reservation: number('memory.soft_limit_in_bytes'),
     maxUsage: number('memory.max_usage_in_bytes'),
     workingSet: parse.workingSet(usage, value('total_inactive_file')),
     rss: value('total_rss'),

@@ -23,6 +23,7 @@ const GROUP = {
   'cpuset.mems': '\n',
   'memory.current': '10000\n',
   'memory.max': '67108864\n',
+  'memory.low': '33554432\n',
   'memory.peak': '20000\n',
   'memory.swap.current': '300\n',
   'memory.swap.max': '1048576\n',
@@ -59,6 +60,7 @@ test('all figures of a group', t => {
   assert.deepEqual(stats.memory, {
     usage: 10_000n,
     limit: 67_108_864n,
+    reservation: 33_554_432n,
     maxUsage: 20_000n,
     workingSet: 7_500n,
     rss: 4_000n,

@@ -150,6 +150,7 @@ function memoryStats(dir: string): CgroupStats['memory'] {
   return {
     usage,
     limit: parse.parseLimit(read('memory.max')),
+    reservation: parse.parseLimit(read('memory.low')),
     maxUsage: peak === '' ? usage : parse.parseLimit(peak),
     workingSet: parse.workingSet(usage, value('inactive_file')),
     rss: value('anon'),

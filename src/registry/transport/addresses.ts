@@ -22,6 +22,11 @@ NEVER.addAddress('100.100.100.200', 'ipv4')
 NEVER.addAddress('168.63.129.16', 'ipv4')
 NEVER.addAddress('fd00:ec2::254', 'ipv6')
 
+/** Addresses that a gateway makes IPv4 ones of: RFC 6052, and RFC 8215 for networks that choose their own prefix. */
+const NAT64 = new BlockList()
+NAT64.addSubnet('64:ff9b::', 96, 'ipv6')
+NAT64.addSubnet('64:ff9b:1::', 48, 'ipv6')
+
 /** Host name or address of a URL, IPv6 without brackets. */
 export function hostOf(url: URL): string {
   return url.hostname.replace(/^\[|\]$/g, '')
@@ -33,15 +38,28 @@ export function isLoopback(host: string): boolean {
   return LOOPBACK.check(host, family === 6 ? 'ipv6' : 'ipv4')
 }
 
+/** The IPv4 address that a gateway of NAT64 sends what is for `host` to; any other host as it is. */
+function behindGateway(host: string): string {
+  if (isIP(host) !== 6 || !NAT64.check(host, 'ipv6')) return host
+  // A URL writes it without dots, and with at least the last two groups unless they are zero.
+  const groups = hostOf(new URL(`http://[${host}]/`))
+    .split('::')
+    .at(-1)!
+    .split(':')
+  const [high = 0, low = 0] = ['0', ...groups].slice(-2).map(group => Number.parseInt(group || '0', 16))
+  return [high >> 8, high & 0xff, low >> 8, low & 0xff].join('.')
+}
+
 /**
  * What a registry must not make this node ask: cloud metadata and the node's own services give secrets to whoever
- * asks from the right place. IPv4 addresses in IPv6 ones count as themselves.
+ * asks from the right place. IPv4 addresses in IPv6 ones count as themselves, those behind NAT64 too.
  *
- * @param host a name says nothing yet: see `guardedLookup`
+ * @param named a name says nothing yet: see `guardedLookup`
  * @param from who named the host: what is on the node itself may lead to the node
  * @returns why not, undefined if it may be asked
  */
-export function forbiddenAddress(host: string, from: string): string | undefined {
+export function forbiddenAddress(named: string, from: string): string | undefined {
+  const host = behindGateway(named)
   const family = isIP(host)
   if (family !== 0 && NEVER.check(host, family === 6 ? 'ipv6' : 'ipv4')) {
     return 'a registry must not lead to a link-local, multicast or metadata address'

@@ -2,10 +2,10 @@ import { existsSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls'
 import { BerthError, messageOf } from '../../base/errors.ts'
+import { WatchedFiles } from '../../os/watched-files.ts'
 import type { EndpointTls } from '../endpoint.ts'
 import { directoryNames } from '../hosts-dirs.ts'
 import { filesIn, readText } from '../read-text.ts'
-import { WatchedFiles } from '../watched-files.ts'
 
 export type TlsContext = {
   /** Changes with the files it was made from. */
