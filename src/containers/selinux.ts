@@ -34,17 +34,18 @@ export function pickLevel(
   policy: SelinuxPolicy,
   taken: Iterable<string>,
   pick: (limit: number) => number = limit => randomInt(limit),
+  categories = CATEGORIES,
 ): string {
   const sensitivity = parse(policy.process).level.split(':')[0]?.split('-')[0] ?? ''
   if (sensitivity === '') return ''
   const used = new Set<string>()
   for (const level of taken) used.add(categoriesOf(level))
-  const pairs = (CATEGORIES * (CATEGORIES - 1)) / 2
+  const pairs = (categories * (categories - 1)) / 2
   const first = pick(pairs)
   // Half a million pairs and some hundred pods: nearly always the first one.
   for (let step = 0; step < pairs; step++) {
-    const categories = pairOf((first + step) % pairs)
-    if (!used.has(categories)) return `${sensitivity}:${categories}`
+    const pair = pairOf((first + step) % pairs)
+    if (!used.has(pair)) return `${sensitivity}:${pair}`
   }
   throw new BerthError('exhausted', 'every pair of SELinux categories is in use')
 }
