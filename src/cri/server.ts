@@ -4,6 +4,7 @@ import { sleep } from '../base/clock.ts'
 import { messageOf } from '../base/errors.ts'
 import { type AdminBackend, adminService } from './admin-service.ts'
 import { type CallLog, type CallObserver, Calls } from './call.ts'
+import { ClientLimits, type ClientLimitsOptions, MAX_MESSAGE } from './client-limits.ts'
 import { type ImageAdminBackend, imageAdminService } from './image-admin-service.ts'
 import { imageService } from './image-service.ts'
 import { type Peer, PeerGuard, type PeerRules, peerName } from './peers.ts'
@@ -27,17 +28,21 @@ export type CriServerOptions = {
   readonly allowedPeers: PeerRules
   /** Of a connected socket's descriptor. */
   readonly peerOf: (fd: number) => Peer
+  /** Others than those of the product. */
+  readonly limits?: Partial<ClientLimitsOptions>
 }
 
-/** Bytes of one message either way: what every client of the interface uses. */
-const MAX_MESSAGE = 16 * 2 ** 20
-
-/** Calls of one connection at work or waiting in it: as many as the wrapper admits in all. */
-const MAX_STREAMS = 1000
+/**
+ * When a silent connection is asked whether its client is still there, and how long the answer may take. A process that
+ * is stopped, or that never spoke HTTP/2, loses its connection after both; a busy node is not that slow.
+ */
+const KEEPALIVE_MS = 60_000
+const KEEPALIVE_ANSWER_MS = 60_000
 
 /** `runtime.v1` and the admin interface on one unix socket. Answers UNAVAILABLE until `open`. */
 export class CriServer {
   readonly #calls: Calls
+  readonly #limits: ClientLimits
   readonly #grpc: Server
   readonly #options: CriServerOptions
   readonly #guard: PeerGuard
@@ -51,10 +56,14 @@ export class CriServer {
     this.#options = options
     this.#guard = new PeerGuard(options.allowedPeers, log)
     this.#calls = new Calls(log, metrics)
+    this.#limits = new ClientLimits(log, options.limits)
     this.#grpc = new Server({
       'grpc.max_receive_message_length': MAX_MESSAGE,
       'grpc.max_send_message_length': MAX_MESSAGE,
-      'grpc.max_concurrent_streams': MAX_STREAMS,
+      'grpc.max_concurrent_streams': this.#limits.maxStreams,
+      'grpc.keepalive_time_ms': KEEPALIVE_MS,
+      'grpc.keepalive_timeout_ms': KEEPALIVE_ANSWER_MS,
+      interceptors: [this.#limits.interceptor],
     })
     this.#grpc.addService(definitions.runtime, runtimeService(this.#calls, services))
     this.#grpc.addService(definitions.image, imageService(this.#calls, services.images, services.node))
@@ -70,7 +79,7 @@ export class CriServer {
       { path: socketPath, mode: socketMode, ...(socketGid === undefined ? {} : { gid: socketGid }) },
       socket => {
         const peer = this.#peerOf(socket)
-        if (peer === undefined || !this.#guard.admits(peer)) {
+        if (peer === undefined || !this.#guard.admits(peer) || !this.#limits.admit(socket, peer.pid)) {
           socket.destroy()
           return
         }
@@ -96,6 +105,11 @@ export class CriServer {
     this.#calls.open()
   }
 
+  /** For tests: what clients cost now. */
+  get limits(): ClientLimits {
+    return this.#limits
+  }
+
   /** Ends streams, gives calls at work `graceMs` to finish, then cuts what is left. */
   async close(graceMs: number): Promise<void> {
     this.#calls.close()
@@ -108,6 +122,7 @@ export class CriServer {
     await Promise.race([ended, sleep(graceMs, timer.signal).catch(() => undefined)])
     timer.abort()
     this.#grpc.forceShutdown()
+    this.#limits.close()
   }
 
   #peerOf(socket: Socket): Peer | undefined {
