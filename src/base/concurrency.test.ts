@@ -3,6 +3,7 @@ import { test } from 'node:test'
 import { isCode } from './errors.ts'
 import { KeyedMutex } from './keyed-mutex.ts'
 import { Semaphore } from './semaphore.ts'
+import { Shares } from './shares.ts'
 import { SingleFlight } from './single-flight.ts'
 
 const turn = () => new Promise<void>(resolve => setImmediate(resolve))
@@ -107,4 +108,31 @@ test('the last caller to leave aborts the work; who comes then starts afresh', a
   await assert.rejects(first, error => isCode(error, 'cancelled'))
   const next = flights.run('k', undefined, async () => 'fresh')
   assert.equal(await next, 'fresh')
+})
+
+test('shares: none has more than is left free, whoever comes later gets as much as the greediest has', () => {
+  const shares = new Shares<string>(120)
+  const greedy = (holder: string) => {
+    let held = 0
+    while (shares.take(holder)) held++
+    return held
+  }
+  assert.equal(greedy('a'), 60)
+  assert.equal(greedy('b'), 30)
+  assert.equal(greedy('c'), 15)
+  assert.equal(greedy('a'), 0)
+  shares.give('a', 60)
+  assert.equal(shares.holds('a'), false)
+  assert.deepEqual([greedy('c'), greedy('b')], [30, 7])
+  assert.equal(shares.free, 120 - 45 - 37)
+})
+
+test('shares: all of an amount or nothing', () => {
+  const shares = new Shares<string>(10)
+  assert.equal(shares.take('a', 6), false)
+  assert.equal(shares.holds('a'), false)
+  assert.equal(shares.take('a', 5), true)
+  assert.equal(shares.take('b', 3), false)
+  assert.equal(shares.take('b', 2), true)
+  assert.deepEqual([shares.free, shares.total], [3, 10])
 })

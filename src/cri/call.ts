@@ -10,6 +10,7 @@ import {
 } from '@grpc/grpc-js'
 import { BerthError } from '../base/errors.ts'
 import type { Log, LogFields } from '../observe/log.ts'
+import { RefusedRequest } from './request-size.ts'
 import { type CallStatus, codeName, statusOf } from './status.ts'
 
 export type CallLog = Pick<Log, 'debug' | 'info' | 'warn' | 'error'>
@@ -167,6 +168,7 @@ export class Calls {
     const started = performance.now()
     const method = call.getPath().slice(call.getPath().lastIndexOf('/') + 1)
     const requestId = this.#requestIds()
+    const request = requestOf(call)
     const leave = () => abort.abort(departure(call))
     const emitter: NodeJS.EventEmitter = call
     emitter.once('cancelled', leave)
@@ -175,6 +177,7 @@ export class Calls {
     let cause: unknown
     try {
       this.#admit()
+      if (request instanceof RefusedRequest) throw request.error
       if (call.cancelled) leave()
       outcome = { reply: await work({ method, requestId, signal: abort.signal }) }
     } catch (error) {
@@ -185,7 +188,7 @@ export class Calls {
       emitter.off('cancelled', leave)
     }
     const peer = call.getPeer()
-    this.#report({ method, requestId, peer, started, access, request: requestOf(call), outcome, cause })
+    this.#report({ method, requestId, peer, started, access, request, outcome, cause })
     return outcome
   }
 

@@ -9,6 +9,7 @@ import type { ImageAdminDefinition } from './generated/berth/admin/v1/ImageAdmin
 import type { ProtoGrpcType as ImageAdminProto } from './generated/image-admin.ts'
 import type { ImageServiceDefinition } from './generated/runtime/v1/ImageService.ts'
 import type { RuntimeServiceDefinition } from './generated/runtime/v1/RuntimeService.ts'
+import { withBoundedRequests } from './request-size.ts'
 
 export type ServiceDefinitions = {
   readonly runtime: RuntimeServiceDefinition
@@ -41,15 +42,15 @@ function parse(protoDir: string): ServiceDefinitions {
     oneofs: true,
   })
   const grpc = loadPackageDefinition(definition) as unknown as CriProto & AdminProto & ImageAdminProto
-  const runtime = grpc.runtime.v1.RuntimeService.service
+  const runtime = withBoundedRequests(grpc.runtime.v1.RuntimeService.service, definition)
   return {
     runtime: {
       ...runtime,
       ListPodSandbox: withItemsEncodedOnce(runtime.ListPodSandbox, 'items'),
       ListContainers: withItemsEncodedOnce(runtime.ListContainers, 'containers'),
     },
-    image: grpc.runtime.v1.ImageService.service,
-    admin: grpc.berth.admin.v1.Admin.service,
-    imageAdmin: grpc.berth.admin.v1.ImageAdmin.service,
+    image: withBoundedRequests(grpc.runtime.v1.ImageService.service, definition),
+    admin: withBoundedRequests(grpc.berth.admin.v1.Admin.service, definition),
+    imageAdmin: withBoundedRequests(grpc.berth.admin.v1.ImageAdmin.service, definition),
   }
 }
