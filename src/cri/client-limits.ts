@@ -7,6 +7,7 @@ import {
   type ServerMethodDefinition,
   status,
 } from '@grpc/grpc-js'
+import { collectChunks } from '../base/collect-chunks.ts'
 import { Shares } from '../base/shares.ts'
 import type { CallLog } from './call.ts'
 
@@ -107,6 +108,8 @@ export class ClientLimits {
   readonly #connections: Shares<number>
   readonly #calls: Shares<Http2Session>
   readonly #bytes: Shares<Http2Session>
+  /** Connections for which a reply was too much, until they have fetched one. */
+  readonly #full = new WeakSet<Http2Session>()
   readonly #open = new Map<ServerHttp2Stream, OpenCall>()
   /** Processes that were told that they have too many connections, until they have none. */
   readonly #refused = new Set<number>()
@@ -174,7 +177,13 @@ export class ClientLimits {
     call.method = method
     if (call.refusal === undefined) {
       if (!method.requestStream) this.#watchRequest(call, inner)
-      return new WatchedCall(inner, call, () => this.#replied(call))
+      return new WatchedCall(inner, {
+        mayReply: () => this.#mayReply(call),
+        handedOver: () => this.#handedOver(call),
+        taken: () => {
+          call.waitingSince = undefined
+        },
+      })
     }
     // The library starts no handler for a call that has its status.
     inner.sendStatus({ code: status.RESOURCE_EXHAUSTED, details: call.refusal })
@@ -205,13 +214,15 @@ export class ClientLimits {
     if (!call.counted)
       call.refusal = `${this.#calls.total - this.#calls.free} calls are open, and this connection has its share`
     // What it will be, nobody knows before.
-    else if (compressed && !this.#raise(call, MAX_MESSAGE)) call.refusal = this.#full('unpack this request')
+    else if (compressed && !this.#raise(call, MAX_MESSAGE)) call.refusal = this.#fullTo('unpack this request')
     if (call.refusal !== undefined) this.#tell(call, call.refusal)
     this.#open.set(stream, call)
     stream.once('close', () => {
       this.#open.delete(stream)
       if (call.counted) this.#calls.give(session)
-      if (call.held > 0) this.#bytes.give(session, call.held)
+      if (call.held === 0) return
+      this.#bytes.give(session, call.held)
+      this.#full.delete(session)
     })
   }
 
@@ -219,19 +230,29 @@ export class ClientLimits {
     // The library has paused the stream already: a further listener starts nothing.
     call.stream.on('data', (data: Buffer) => {
       call.received += data.length
+      collectChunks(data.length)
       if (this.#raise(call, call.received - FREE_BYTES)) return
-      const details = this.#full('take this request')
+      const details = this.#fullTo('take this request')
       this.#tell(call, details)
       inner.sendStatus({ code: status.RESOURCE_EXHAUSTED, details })
     })
   }
 
+  /** A connection that is full gets no reply made: each would be memory until it is collected. */
+  #mayReply(call: OpenCall): boolean {
+    if (!this.#full.has(call.session)) return true
+    this.#giveUp(call, this.#fullTo('keep a reply that is not read'))
+    return false
+  }
+
   /** After something was handed to the stream: what the connection did not take at once is held for it. */
-  #replied(call: OpenCall): void {
+  #handedOver(call: OpenCall): void {
     call.waitingSince ??= performance.now()
     const waiting = call.stream.writableLength
-    if (!this.#raise(call, waiting - FREE_BYTES))
-      this.#giveUp(call, this.#full('keep a reply that is not read'))
+    collectChunks(waiting)
+    if (this.#raise(call, waiting - FREE_BYTES)) return
+    this.#full.add(call.session)
+    this.#giveUp(call, this.#fullTo('keep a reply that is not read'))
   }
 
   /** @returns whether the connection may hold so much for the call */
@@ -243,7 +264,7 @@ export class ClientLimits {
     return true
   }
 
-  #full(what: string): string {
+  #fullTo(what: string): string {
     const mib = Math.ceil(this.heldBytes / 2 ** 20)
     return `cannot ${what}: ${mib} MiB are held for clients, and this connection has its share`
   }
@@ -278,28 +299,29 @@ export class ClientLimits {
   }
 }
 
-/** Tells when something was handed to its stream. */
-class WatchedCall extends ServerInterceptingCall {
-  readonly #call: OpenCall
-  readonly #replied: () => void
+type Watch = { mayReply(): boolean; handedOver(): void; taken(): void }
 
-  constructor(inner: InnerCall, call: OpenCall, replied: () => void) {
+/** Asks before a message is made for its stream, and tells when it was handed over and when it was taken. */
+class WatchedCall extends ServerInterceptingCall {
+  readonly #watch: Watch
+
+  constructor(inner: InnerCall, watch: Watch) {
     super(inner)
-    this.#call = call
-    this.#replied = replied
+    this.#watch = watch
   }
 
   override sendMessage(message: unknown, callback: () => void): void {
+    if (!this.#watch.mayReply()) return
     super.sendMessage(message, () => {
-      this.#call.waitingSince = undefined
+      this.#watch.taken()
       callback()
     })
-    this.#replied()
+    this.#watch.handedOver()
   }
 
   override sendStatus(end: Parameters<InnerCall['sendStatus']>[0]): void {
     super.sendStatus(end)
-    this.#replied()
+    this.#watch.handedOver()
   }
 }
 
