@@ -18,12 +18,14 @@ export class Semaphore {
   }
 
   async run<T>(work: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+    using _ = await this.enter(signal)
+    return await work()
+  }
+
+  /** A place among the holders, until it is disposed of. */
+  async enter(signal?: AbortSignal): Promise<Disposable> {
     await this.#acquire(signal)
-    try {
-      return await work()
-    } finally {
-      this.#release()
-    }
+    return { [Symbol.dispose]: () => this.#release() }
   }
 
   #acquire(signal?: AbortSignal): Promise<void> | void {

@@ -78,3 +78,12 @@ test('an event without a later one of its pod is lost only when there is nothing
   const kept = await queuedIn(slow)
   assert.deepEqual([kept.length, kept[0], kept.at(-1)], [2048, 'p1', 'p2048'])
 })
+
+test('so many clients can be subscribed, and one more when one has left', () => {
+  const events = new ContainerEvents(catalogOf(), { onEventLoss: () => undefined })
+  const all = Array.from({ length: 64 }, () => events.subscribe())
+  assert.throws(() => events.subscribe(), { code: 'exhausted', message: /^64 clients are subscribed/ })
+  all[10]![Symbol.dispose]()
+  events.subscribe()
+  assert.throws(() => events.subscribe())
+})

@@ -1,4 +1,5 @@
 import { nowNs } from '../base/clock.ts'
+import { BerthError } from '../base/errors.ts'
 import type { Catalog } from '../state/catalog.ts'
 import { type PodStatus, podStateOf, statusesOf } from './container-state.ts'
 
@@ -14,6 +15,9 @@ export type ContainerEvent = {
 
 /** Events a subscriber may leave unread. A node with 110 pods starting at once makes some 700. */
 const MAX_QUEUED = 2048
+
+/** kubelet is one; each gets every event made into a message of its own, and may have its queue full. */
+const MAX_SUBSCRIBERS = 64
 
 /** `coalesced`: a later one, which was kept, has its pod's whole status. */
 type EventLoss = 'coalesced' | 'lost'
@@ -38,8 +42,11 @@ export class ContainerEvents {
     this.#observer = observer
   }
 
-  /** Ends when `close` or `Symbol.dispose` is called. */
+  /** Ends when `close` or `Symbol.dispose` is called. @throws BerthError exhausted */
   subscribe(): Subscription {
+    if (this.#subscriptions.size >= MAX_SUBSCRIBERS) {
+      throw new BerthError('exhausted', `${MAX_SUBSCRIBERS} clients are subscribed to events already`)
+    }
     const subscription = new Subscription(this.#observer, () => this.#subscriptions.delete(subscription))
     this.#subscriptions.add(subscription)
     return subscription

@@ -44,7 +44,7 @@ const REQUEST_MS = 30_000
 /** A client that has asked reads the answer; one that was stopped for so long asks again. */
 const REPLY_MS = 60_000
 
-/** For a message of many, where what is behind the client (a pipe, a slow disk) may hold it up. */
+/** For a message of many, either way, where what is behind the client (a pipe, a slow disk) may hold it up. */
 const MESSAGE_MS = 5 * 60_000
 
 /** How often it is looked for what is late. */
@@ -93,6 +93,8 @@ type OpenCall = {
   received: number
   /** performance.now() when what waits for the client was handed over. */
   waitingSince: number | undefined
+  /** performance.now() when something of its request came, or was not wanted. */
+  heardAt: number
   givenUp: boolean
 }
 
@@ -176,7 +178,7 @@ export class ClientLimits {
     if (call === undefined) return new ServerInterceptingCall(inner)
     call.method = method
     if (call.refusal === undefined) {
-      if (!method.requestStream) this.#watchRequest(call, inner)
+      this.#watchRequest(call, inner)
       return new WatchedCall(inner, {
         mayReply: () => this.#mayReply(call),
         handedOver: () => this.#handedOver(call),
@@ -208,6 +210,7 @@ export class ClientLimits {
       held: 0,
       received: 0,
       waitingSince: undefined,
+      heardAt: performance.now(),
       givenUp: false,
     }
     const compressed = (headers['grpc-encoding'] ?? 'identity') !== 'identity'
@@ -229,6 +232,9 @@ export class ClientLimits {
   #watchRequest(call: OpenCall, inner: InnerCall): void {
     // The library has paused the stream already: a further listener starts nothing.
     call.stream.on('data', (data: Buffer) => {
+      call.heardAt = performance.now()
+      // A stream of requests is taken one message after the other.
+      if (call.method?.requestStream === true) return
       call.received += data.length
       collectChunks(data.length)
       if (this.#raise(call, call.received - FREE_BYTES)) return
@@ -274,6 +280,11 @@ export class ClientLimits {
     const { requestMs, replyMs, messageMs } = this.#limits
     for (const call of this.#open.values()) {
       const { stream, method, startedAt, waitingSince } = call
+      // One that the daemon does not read is not the one to blame.
+      if (stream.readableFlowing === false || stream.readableEnded) call.heardAt = now
+      if (method?.requestStream === true && now - call.heardAt > messageMs) {
+        this.#giveUp(call, 'nothing more of the request comes')
+      }
       // Nothing leaves a connection that is not read at all, the end of its calls neither.
       if (call.givenUp) call.session.destroy()
       const arriving = method?.requestStream !== true && !stream.readableEnded

@@ -4,13 +4,14 @@ import { batches } from './batches.ts'
 import type { Calls } from './call.ts'
 import { toContainerConfig } from './convert/container-config.ts'
 import { fromContainer, fromContainerStatus } from './convert/containers.ts'
-import { clamped, each, withoutNul } from './convert/fields.ts'
+import { argument, clamped, each } from './convert/fields.ts'
 import { toContainerFilter } from './convert/filters.ts'
 import { toInfo } from './convert/info.ts'
 import { toResources } from './convert/resources.ts'
 import { once } from './encode-once.ts'
 import type { Container as WireContainer } from './generated/runtime/v1/Container.ts'
 import type { RuntimeServiceHandlers } from './generated/runtime/v1/RuntimeService.ts'
+import { requireListRoom, textBytes } from './list-room.ts'
 import type { Containers } from './services.ts'
 
 type ContainerCalls = Pick<
@@ -33,9 +34,12 @@ const MAX_EXEC_OUTPUT = 8 * 2 ** 20 - 1024
 
 export function containerCalls(calls: Calls, containers: Containers): ContainerCalls {
   return {
-    CreateContainer: calls.write(async ({ pod_sandbox_id, config }, { signal }) => ({
-      container_id: await containers.create(pod_sandbox_id, toContainerConfig('config', config), signal),
-    })),
+    CreateContainer: calls.write(async ({ pod_sandbox_id, config }, { signal }) => {
+      const wanted = toContainerConfig('config', config)
+      const listed = fromContainers(containers.list(toContainerFilter(null)))
+      requireListRoom('containers', listed.map(bytesOf), [wanted.labels, wanted.annotations])
+      return { container_id: await containers.create(pod_sandbox_id, wanted, signal) }
+    }),
 
     StartContainer: calls.write(async ({ container_id }, { signal }) => {
       await containers.start(container_id, signal)
@@ -79,7 +83,7 @@ export function containerCalls(calls: Calls, containers: Containers): ContainerC
 
     ExecSync: calls.write(async ({ container_id, cmd, timeout }, { signal }) => {
       if (cmd.length === 0) throw invalid('cmd', 'must not be empty')
-      const command = each('cmd', cmd, withoutNul)
+      const command = each('cmd', cmd, argument)
       const output = await containers.execSync(container_id, command, clamped('timeout', timeout, 0), signal)
       return {
         stdout: output.stdout.subarray(0, MAX_EXEC_OUTPUT),
@@ -95,6 +99,7 @@ export function containerCalls(calls: Calls, containers: Containers): ContainerC
 }
 
 const shownContainer = once(fromContainer)
+const bytesOf = once(textBytes)
 
 function fromContainers(containers: readonly Container[]): WireContainer[] {
   return containers.map(shownContainer).filter(container => container !== undefined)

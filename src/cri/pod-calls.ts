@@ -14,6 +14,7 @@ import type { ContainerEventType } from './generated/runtime/v1/ContainerEventTy
 import type { PodSandbox } from './generated/runtime/v1/PodSandbox.ts'
 import type { PodSandboxStatusResponse } from './generated/runtime/v1/PodSandboxStatusResponse.ts'
 import type { RuntimeServiceHandlers } from './generated/runtime/v1/RuntimeService.ts'
+import { requireListRoom, textBytes } from './list-room.ts'
 import type { CriServices, Events } from './services.ts'
 
 type PodCalls = Pick<
@@ -30,13 +31,12 @@ type PodCalls = Pick<
 
 export function podCalls(calls: Calls, { pods, events, node }: CriServices): PodCalls {
   return {
-    RunPodSandbox: calls.write(async ({ config, runtime_handler }, { signal }) => ({
-      pod_sandbox_id: await pods.run(
-        toPodConfig('config', config, node.cgroupDriver),
-        runtime_handler,
-        signal,
-      ),
-    })),
+    RunPodSandbox: calls.write(async ({ config, runtime_handler }, { signal }) => {
+      const wanted = toPodConfig('config', config, node.cgroupDriver)
+      const listed = fromPods(pods.list(toPodFilter(null)))
+      requireListRoom('pods', listed.map(bytesOf), [wanted.labels, wanted.annotations])
+      return { pod_sandbox_id: await pods.run(wanted, runtime_handler, signal) }
+    }),
 
     StopPodSandbox: calls.write(async ({ pod_sandbox_id }, { signal }) => {
       await pods.stop(pod_sandbox_id, signal)
@@ -73,6 +73,7 @@ export function podCalls(calls: Calls, { pods, events, node }: CriServices): Pod
 }
 
 const shownPod = once(fromPod)
+const bytesOf = once(textBytes)
 
 function fromPods(pods: readonly Pod[]): PodSandbox[] {
   return pods.map(shownPod).filter(pod => pod !== undefined)

@@ -4,7 +4,7 @@ import { createServer } from 'node:net'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import { Client, credentials, Metadata, status } from '@grpc/grpc-js'
-import { fakeServices, protoDir, sampleContainer, samplePod } from '../../test/support/cri.ts'
+import { fakeServices, protoDir, sampleContainer, sampleImage, samplePod } from '../../test/support/cri.ts'
 import { listen, serve, temporaryDir } from '../../test/support/cri-server.ts'
 import { dict } from '../base/dict.ts'
 import { BerthClient } from './client.ts'
@@ -12,27 +12,22 @@ import { loadServices } from './proto.ts'
 
 test('a message of 15 MiB passes in both directions, one of 17 MiB in none', async context => {
   const text = 'x'.repeat(15 * 2 ** 20)
+  const more = `${text}${'x'.repeat(2 * 2 ** 20)}`
   const pod = samplePod()
-  const config = { ...pod.config, annotations: dict([['big', text]]) }
-  let stored = pod
+  let listed = text
   const { client } = await serve(context, {
     services: fakeServices({
-      pods: {
-        run: async config => {
-          stored = { ...pod, config }
-          return pod.id
-        },
-        list: () => [stored],
-      },
+      pods: { list: () => [{ ...pod, config: { ...pod.config, annotations: dict([['big', listed]]) } }] },
+      images: { list: reference => [sampleImage({ repoTags: [String(reference.length)] })] },
     }),
   })
-  const run = (annotations: Record<string, string>) =>
-    client.runtime('RunPodSandbox', { config: { metadata: config.metadata, annotations } })
-  assert.deepEqual(await run({ big: text }), { pod_sandbox_id: pod.id })
+  const sent = async (image: string) =>
+    (await client.image('ListImages', { filter: { image: { image } } })).images
+  assert.deepEqual((await sent(text))[0]!.repo_tags, [String(text.length)])
   const { items } = await client.runtime('ListPodSandbox', {})
   assert.equal(items[0]!.annotations.big, text)
-  await assert.rejects(run({ big: text + text }), { code: 'exhausted' })
-  stored = { ...pod, config: { ...config, annotations: dict([['big', text + text]]) } }
+  await assert.rejects(sent(more), { code: 'exhausted' })
+  listed = more
   await assert.rejects(client.runtime('ListPodSandbox', {}), { code: 'exhausted' })
 })
 

@@ -1,7 +1,7 @@
 import { invalid } from '../base/errors.ts'
 import type { WantedStreams } from '../model/stream-request.ts'
 import type { Calls } from './call.ts'
-import { each, integer, nonEmptyLine, withoutNul } from './convert/fields.ts'
+import { argument, each, integer, nonEmptyLine } from './convert/fields.ts'
 import type { RuntimeServiceHandlers } from './generated/runtime/v1/RuntimeService.ts'
 import type { Streams } from './services.ts'
 
@@ -16,7 +16,7 @@ export function streamCalls(calls: Calls, streams: Streams): StreamCalls {
     Exec: calls.write(({ container_id, cmd, ...wanted }) => {
       const containerId = nonEmptyLine('container_id', container_id)
       if (cmd.length === 0) throw invalid('cmd', 'must not be empty')
-      const command = each('cmd', cmd, withoutNul)
+      const command = each('cmd', cmd, argument)
       const bytes = command.reduce((sum, word) => sum + word.length, 0)
       if (bytes > MAX_COMMAND)
         throw invalid('cmd', `${bytes} characters; Linux passes at most ${MAX_COMMAND} bytes`)

@@ -1,4 +1,5 @@
 import { BerthError, notFound } from '../base/errors.ts'
+import { Semaphore } from '../base/semaphore.ts'
 import type { Difference } from '../model/difference.ts'
 import type { Image, Layer } from '../model/image.ts'
 import type { ManifestRow } from '../state/images.ts'
@@ -31,9 +32,19 @@ export type InspectedImage = StoredImage & {
   readonly layers: readonly Layer[]
 }
 
+/**
+ * Imports, exports and checks at once. Each has a process that may hold a gigabyte for a large image, and all of them
+ * read and write the same disk: more at once only makes each slower.
+ */
+const MAX_PARALLEL = 2
+
+/** Those that wait for their turn: as many as somebody starts by hand or from a script by mistake. */
+const MAX_WAITING = 16
+
 /** What operators do with images, beyond what kubelet does. */
 export class ImageAdmin {
   readonly #context: ImageContext
+  readonly #turns = new Semaphore('imports, exports and checks of images', MAX_PARALLEL, MAX_WAITING)
 
   constructor(context: ImageContext) {
     this.#context = context
@@ -74,7 +85,8 @@ export class ImageAdmin {
     signal: AbortSignal,
   ): AsyncGenerator<VerifyEvent> {
     const images = references.map(reference => this.#require(reference))
-    yield* verifyImages(this.#context, images, repair, this.#untilClosing(signal))
+    const until = this.#untilClosing(signal)
+    yield* this.#inTurn(until, () => verifyImages(this.#context, images, repair, until))
   }
 
   /** See imageDifferences. */
@@ -98,13 +110,20 @@ export class ImageAdmin {
     tag: string,
     signal: AbortSignal,
   ): AsyncGenerator<ImportEvent> {
-    yield* importImages(this.#context, source, tag, this.#untilClosing(signal))
+    const until = this.#untilClosing(signal)
+    yield* this.#inTurn(until, () => importImages(this.#context, source, tag, until))
   }
 
   /** See exportImages. */
   async *export(references: readonly string[], signal: AbortSignal): AsyncGenerator<ExportEvent> {
     const requests = references.map(reference => ({ reference, image: this.#require(reference) }))
-    yield* exportImages(this.#context, requests, this.#untilClosing(signal))
+    const until = this.#untilClosing(signal)
+    yield* this.#inTurn(until, () => exportImages(this.#context, requests, until))
+  }
+
+  async *#inTurn<T>(signal: AbortSignal, work: () => AsyncGenerator<T>): AsyncGenerator<T> {
+    using _ = await this.#turns.enter(signal)
+    yield* work()
   }
 
   #require(reference: string): Image {

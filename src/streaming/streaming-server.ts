@@ -39,6 +39,9 @@ export type StreamingOptions = {
 /** Each is a session or about to become one: more than a node's containers use, less than its descriptors. */
 const MAX_CONNECTIONS = 1000
 
+/** Connections that have not asked for anything yet. Were they all, who has a token would find no place. */
+const MAX_UNHEARD = 250
+
 /** A client has its request ready when it connects. */
 const REQUEST_MS = 10_000
 
@@ -63,6 +66,8 @@ export class StreamingServer {
   readonly #sessions: Sessions
   readonly #server: Server | TlsServer
   readonly #sockets = new Set<Socket>()
+  /** Connections without a request as yet, by their client's address, oldest first. */
+  readonly #unheard = new Map<string, Socket>()
   readonly #webSockets: WebSocketServer
   /** What was agreed upon with each WebSocket client, while it is upgraded. */
   readonly #agreed = new WeakMap<IncomingMessage, string>()
@@ -81,10 +86,7 @@ export class StreamingServer {
         'a stream client was refused: too many are connected',
       )
     })
-    this.#server.on('connection', (socket: Socket) => {
-      this.#sockets.add(socket)
-      socket.once('close', () => this.#sockets.delete(socket))
-    })
+    this.#server.on('connection', (socket: Socket) => this.#connected(socket))
     this.#server.on('request', (request: IncomingMessage, response: ServerResponse) => {
       this.#answer(request, response)
     })
@@ -158,6 +160,19 @@ export class StreamingServer {
     return `${this.#baseUrl}/${request.kind}/${this.#tokens.issue(request)}`
   }
 
+  /** Who connects and says nothing makes way for who comes later: a client's request comes with its connection. */
+  #connected(socket: Socket): void {
+    const client = addressOf(socket)
+    this.#sockets.add(socket)
+    this.#unheard.set(client, socket)
+    socket.once('close', () => {
+      this.#sockets.delete(socket)
+      this.#unheard.delete(client)
+    })
+    const [oldest] = this.#unheard.values()
+    if (this.#unheard.size > MAX_UNHEARD) oldest?.destroy()
+  }
+
   #createServer(): Server | TlsServer {
     const { tls, log } = this.#options
     const http = {
@@ -193,6 +208,7 @@ export class StreamingServer {
 
   #upgrade(request: IncomingMessage, socket: Socket, rest: Buffer): void {
     socket.on('error', () => undefined)
+    this.#unheard.delete(addressOf(socket))
     try {
       const asked = this.#redeem(request)
       socket.setNoDelay(true)

@@ -12,6 +12,8 @@ import type { KeyValue__Output } from '../generated/runtime/v1/KeyValue.ts'
 import type { LinuxContainerSecurityContext__Output } from '../generated/runtime/v1/LinuxContainerSecurityContext.ts'
 import {
   absolutePath,
+  argument,
+  boundedTexts,
   choice,
   each,
   line,
@@ -21,8 +23,6 @@ import {
   objectName,
   present,
   relativePath,
-  textMap,
-  withoutNul,
 } from './fields.ts'
 import { toDevice, toMount } from './mounts.ts'
 import { toResources } from './resources.ts'
@@ -52,8 +52,8 @@ export function toContainerConfig(field: string, config: ContainerConfig__Output
     metadata: toMetadata(`${field}.metadata`, wire.metadata),
     image: nonEmptyLine(`${field}.image.image`, image.image),
     userSpecifiedImage: line(`${field}.image.user_specified_image`, image.user_specified_image),
-    command: each(`${field}.command`, wire.command, withoutNul),
-    args: each(`${field}.args`, wire.args, withoutNul),
+    command: each(`${field}.command`, wire.command, argument),
+    args: each(`${field}.args`, wire.args, argument),
     workingDir: toWorkingDir(`${field}.working_dir`, wire.working_dir),
     envs: each(`${field}.envs`, wire.envs, toEnv),
     mounts: each(`${field}.mounts`, wire.mounts, toMount),
@@ -61,8 +61,8 @@ export function toContainerConfig(field: string, config: ContainerConfig__Output
     cdiDevices: each(`${field}.CDI_devices`, wire.CDI_devices, (at, { name }) =>
       matching(`${at}.name`, name, CDI_DEVICE, 'vendor/class=device'),
     ),
-    labels: textMap(wire.labels),
-    annotations: textMap(wire.annotations),
+    labels: boundedTexts(`${field}.labels`, wire.labels),
+    annotations: boundedTexts(`${field}.annotations`, wire.annotations),
     logPath: toLogPath(`${field}.log_path`, wire.log_path),
     stdin: wire.stdin,
     stdinOnce: wire.stdin_once,
@@ -85,7 +85,8 @@ function toMetadata(field: string, metadata: ContainerMetadata__Output | null): 
 function toEnv(field: string, { key, value }: KeyValue__Output): readonly [string, string] {
   nonEmptyLine(`${field}.key`, key)
   if (key.includes('=')) throw invalid(`${field}.key`, "must not contain '='")
-  return [key, withoutNul(`${field}.value`, value)]
+  argument(field, `${key}=${value}`)
+  return [key, value]
 }
 
 /** A directory of /proc may be a way out of the container through an open descriptor (CVE-2024-21626). */

@@ -39,6 +39,14 @@ export function word(field: string, value: string): string {
   return nonEmptyLine(field, value)
 }
 
+/** MAX_ARG_STRLEN less its NUL: what execve(2) takes as one argument, or as one variable with its name. */
+const MAX_ARGUMENT = 128 * 1024 - 1
+
+/** Text that becomes an argument of a process. */
+export function argument(field: string, value: string): string {
+  return noLonger(field, withoutNul(field, value), MAX_ARGUMENT)
+}
+
 export function matching(field: string, value: string, pattern: RegExp, expected: string): string {
   if (!pattern.test(value)) throw invalid(field, `expected ${expected}, got ${JSON.stringify(value)}`)
   return value
@@ -115,7 +123,23 @@ export function ipAddress(field: string, value: string): string {
   return value
 }
 
-/** Labels and annotations: anything goes. */
+/**
+ * Bytes of all labels, or of all annotations, of one object. Kubernetes allows 256 KiB of annotations; every list
+ * repeats them.
+ */
+const MAX_TEXTS = 2 ** 20
+
+/** Labels and annotations. */
+export function boundedTexts(field: string, value: Readonly<Record<string, string>>): Dict {
+  const bytes = Object.entries(value).reduce(
+    (sum, [key, text]) => sum + Buffer.byteLength(key) + Buffer.byteLength(text),
+    0,
+  )
+  if (bytes > MAX_TEXTS) throw invalid(field, `must be at most ${MAX_TEXTS} bytes long in all, got ${bytes}`)
+  return textMap(value)
+}
+
+/** Of which any texts may be the names and the values. */
 export function textMap(value: Readonly<Record<string, string>>): Dict {
   return dict(Object.entries(value))
 }

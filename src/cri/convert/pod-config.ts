@@ -9,6 +9,7 @@ import type { PodSandboxMetadata__Output } from '../generated/runtime/v1/PodSand
 import type { PortMapping__Output } from '../generated/runtime/v1/PortMapping.ts'
 import {
   absolutePath,
+  boundedTexts,
   choice,
   each,
   integer,
@@ -18,7 +19,6 @@ import {
   noLonger,
   objectName,
   present,
-  textMap,
   word,
 } from './fields.ts'
 import { toResources } from './resources.ts'
@@ -57,8 +57,8 @@ export function toPodConfig(
     logDirectory: toLogDirectory(`${field}.log_directory`, wire.log_directory),
     ...(dns === undefined ? {} : { dns }),
     portMappings: each(`${field}.port_mappings`, wire.port_mappings, toPortMapping),
-    labels: textMap(wire.labels),
-    annotations: textMap(wire.annotations),
+    labels: boundedTexts(`${field}.labels`, wire.labels),
+    annotations: boundedTexts(`${field}.annotations`, wire.annotations),
     ...toLinux(`${field}.linux`, wire.linux, driver),
   }
 }
