@@ -72,7 +72,7 @@ test('labels and annotations are bounded each, and arguments and variables as Li
     ['config.annotations', { annotations: texts(1024 * KIB) }],
     ['config.args[1]', { args: ['a', `${long}x`] }],
     ['config.command[0]', { command: [`${long}x`] }],
-    ['config.envs[0]', { envs: [{ key: 'K', value: long.slice(1) }] }],
+    ['config.envs[0].value', { envs: [{ key: 'K', value: long.slice(1) }] }],
   ] as const) {
     await assert.rejects(create(config), error => {
       const { code, message } = error as { code: string; message: string }

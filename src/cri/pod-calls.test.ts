@@ -51,6 +51,7 @@ test('pods: what a client asks for reaches the service, and its answers the clie
   await client.runtime('ListPodSandbox', {})
   await client.runtime('UpdatePodSandboxResources', { pod_sandbox_id: 'a', resources: { cpu_shares: 2 } })
   assert.deepEqual(asked, [
+    ['list', { id: '', labels: dict() }], // whether the list has room for one more
     ['run', metadata, 'runc'],
     ['stop', 'any thing'],
     ['remove', ''],

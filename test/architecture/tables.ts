@@ -3,26 +3,37 @@ import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { root } from './sources.ts'
 
-type Row = {
-  readonly name: string
-  readonly tests: ReadonlyArray<{ readonly file: string; readonly name: string }>
-}
+/** A test that a document names; without a name for a fuzz target. */
+export type NamedTest = { readonly file: string; readonly name: string }
 
-/** `file` "name of a test", or `file` alone for a fuzz target, in the last column. */
+type Row = { readonly name: string; readonly tests: readonly NamedTest[] }
+
 function rowsOf(text: string): Row[] {
   const lines = text.split('\n')
   return lines
     .filter((line, index) => line.startsWith('| ') && !lines[index + 1]?.startsWith('|---'))
     .map(line => {
       const cells = line.split(' | ')
-      const tests = [...cells.at(-1)!.matchAll(/`([\w./-]+\.ts)`(?: "((?:[^"\\]|\\.)*)")?/g)].map(
-        ([, file, name = '']) => ({
-          file: file!,
-          name: name.replaceAll('\\"', '"'),
-        }),
-      )
-      return { name: cells[0]!.slice(2), tests }
+      return { name: cells[0]!.slice(2), tests: testsIn(cells.at(-1)!) }
     })
+}
+
+/** `file` "name of a test", or `file` alone for a fuzz target, as often as they stand in a cell. */
+export function testsIn(cell: string): NamedTest[] {
+  return [...cell.matchAll(/`([\w./-]+\.ts)`(?: "((?:[^"\\]|\\.)*)")?/g)].map(([, file, name = '']) => ({
+    file: file!,
+    name: name.replaceAll('\\"', '"'),
+  }))
+}
+
+/** @param subject what they are tests of */
+export function assertTests(subject: string, tests: readonly NamedTest[]): void {
+  for (const { file, name } of tests) {
+    assert.ok(existsSync(join(root, file)), `${subject}: there is no ${file}`)
+    assert.ok(name !== '' || file.endsWith('.fuzz.ts'), `${subject}: no name of a test in ${file}`)
+    const source = readFileSync(join(root, file), 'utf8')
+    assert.ok(source.includes(name), `${subject}: ${file} has no test "${name}"`)
+  }
 }
 
 /**
@@ -35,11 +46,6 @@ export function checkTables(document: string, heading: string, atLeast: number):
   assert.ok(rows.length >= atLeast, `${document}: ${rows.length} rows`)
   for (const { name, tests } of rows) {
     assert.ok(tests.length > 0, `${name}: no test`)
-    for (const { file, name: wanted } of tests) {
-      assert.ok(existsSync(join(root, file)), `${name}: there is no ${file}`)
-      assert.ok(wanted !== '' || file.endsWith('.fuzz.ts'), `${name}: no name of a test in ${file}`)
-      const source = readFileSync(join(root, file), 'utf8')
-      assert.ok(source.includes(wanted), `${name}: ${file} has no test "${wanted}"`)
-    }
+    assertTests(name, tests)
   }
 }

@@ -208,3 +208,26 @@ test('a client that asks and asks, and reads nothing from its socket', async t =
     text => t.diagnostic(text),
   )
 })
+
+test('imports: two at once, sixteen wait, one more is refused', async () => {
+  const { client } = kubelet().daemon
+  const over = Promise.withResolvers<void>()
+  // What is sent is no archive, and its end does not come before the test wants it.
+  async function* archive(): AsyncGenerator<Buffer> {
+    yield Buffer.alloc(512, 'x')
+    await over.promise
+  }
+  const failures: string[] = []
+  const imports = Array.from({ length: 19 }, async () => {
+    try {
+      for await (const _ of client.importImages('', archive()));
+    } catch (error) {
+      failures.push((error as Error).message)
+    }
+  })
+  await until('one is refused', () => failures.length > 0)
+  assert.deepEqual(failures, ['imports, exports and checks of images: 16 operations are waiting already'])
+  over.resolve()
+  await Promise.all(imports)
+  assert.equal(failures.filter(message => message.includes('are waiting already')).length, 1)
+})

@@ -85,8 +85,7 @@ function toMetadata(field: string, metadata: ContainerMetadata__Output | null): 
 function toEnv(field: string, { key, value }: KeyValue__Output): readonly [string, string] {
   nonEmptyLine(`${field}.key`, key)
   if (key.includes('=')) throw invalid(`${field}.key`, "must not contain '='")
-  argument(field, `${key}=${value}`)
-  return [key, value]
+  return [key, argument(`${field}.value`, value, Buffer.byteLength(key) + 1)]
 }
 
 /** A directory of /proc may be a way out of the container through an open descriptor (CVE-2024-21626). */

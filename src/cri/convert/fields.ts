@@ -28,7 +28,7 @@ export function nonEmptyLine(field: string, value: string): string {
 }
 
 /** Text that becomes a C string. */
-export function withoutNul(field: string, value: string): string {
+function withoutNul(field: string, value: string): string {
   if (value.includes('\0')) throw invalid(field, 'must not contain a NUL character')
   return value
 }
@@ -42,9 +42,9 @@ export function word(field: string, value: string): string {
 /** MAX_ARG_STRLEN less its NUL: what execve(2) takes as one argument, or as one variable with its name. */
 const MAX_ARGUMENT = 128 * 1024 - 1
 
-/** Text that becomes an argument of a process. */
-export function argument(field: string, value: string): string {
-  return noLonger(field, withoutNul(field, value), MAX_ARGUMENT)
+/** Text that becomes an argument of a process, or the value of a variable with a name of so many bytes. */
+export function argument(field: string, value: string, nameBytes = 0): string {
+  return noLonger(field, withoutNul(field, value), MAX_ARGUMENT - nameBytes)
 }
 
 export function matching(field: string, value: string, pattern: RegExp, expected: string): string {
