@@ -127,7 +127,10 @@ test('requests that arrive and never end take the share of their connection', as
       /^cannot take this request: \d MiB are held for clients, and this connection has its/,
     )
   }
-  const config = { metadata: { name: 'a', uid: 'b', namespace: 'c' }, annotations: { big: 'x'.repeat(MIB - 10) } }
+  const config = {
+    metadata: { name: 'a', uid: 'b', namespace: 'c' },
+    annotations: { big: 'x'.repeat(MIB - 10) },
+  }
   assert.deepEqual(await client.runtime('RunPodSandbox', { config }), { pod_sandbox_id: 'id' })
   assert.equal(recorded.lines.filter(({ message }) => message === 'call refused').length, 1)
 })
