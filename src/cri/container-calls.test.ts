@@ -110,6 +110,8 @@ test('containers: what a client asks for reaches the service', async context => 
   const filter = { id: 'i', pod_sandbox_id: 'p', state: { state: 'CONTAINER_CREATED' as const } }
   await client.runtime('ListContainers', { filter })
   assert.deepEqual(asked, [
+    // Whether the list of all has room for one more.
+    ['list', { id: '', podId: '', labels: dict() }],
     ['create', 'p', 'web'],
     ['start', 'a'],
     ['stop', 'a', 30],
