@@ -46,7 +46,14 @@ test('Exec, Attach and PortForward: a wrong request names its field', async cont
     [client.runtime('Exec', { container_id: 'c', stdout: true }), 'cmd'],
     [client.runtime('Exec', { ...c, cmd: ['a', 'b\0'], stdout: true }), 'cmd\\[1\\]'],
     [client.runtime('Exec', { ...c, cmd: ['echo', 'x'.repeat(2 << 20)], stdout: true }), 'cmd\\[1\\]'],
-    [client.runtime('Exec', { ...c, cmd: Array(33).fill('x'.repeat(1 << 16)), stdout: true }), 'cmd'],
+    [
+      client.runtime('Exec', {
+        ...c,
+        cmd: Array.from({ length: 33 }, () => 'x'.repeat(1 << 16)),
+        stdout: true,
+      }),
+      'cmd',
+    ],
     [client.runtime('Exec', { ...c, tty: true, stderr: true }), 'stderr'],
     [client.runtime('Exec', { ...c, ...none }), 'stdin'],
     [client.runtime('Attach', { stdout: true }), 'container_id'],
