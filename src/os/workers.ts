@@ -3,6 +3,7 @@ import { setPriority } from 'node:os'
 import type { Duplex } from 'node:stream'
 import { fileURLToPath } from 'node:url'
 import { effectSync } from '../base/effects.ts'
+import { confined, type WorkerCapability } from './confine.ts'
 import { exitCodeOf } from './signals.ts'
 import { within } from './spawn.ts'
 
@@ -23,6 +24,8 @@ export type ForkOptions = {
   readonly maxOldSpace: number
   /** 1 to 19: the more, the longer it waits for everybody else; the kernel's I/O priority follows. */
   readonly nice?: number
+  /** All that it may ever hold, whatever it runs. */
+  readonly capabilities: readonly WorkerCapability[]
   /** Called for each message of the worker. */
   readonly onMessage: (message: unknown) => void
 }
@@ -47,7 +50,8 @@ const MAX_STDERR = 8192
 const DRAIN_MS = 1000
 
 /**
- * Starts a worker process with an empty environment, without stdin and stdout. When we die its IPC channel closes
+ * Starts a worker process with an empty environment, without stdin and stdout, in a network of its own that leads
+ * nowhere, with no way to more privileges. When we die its IPC channel closes
  * ('disconnect'): it must end itself then.
  */
 export function forkWorker(name: string, options: ForkOptions): WorkerProcess {
@@ -56,8 +60,10 @@ export function forkWorker(name: string, options: ForkOptions): WorkerProcess {
     `--max-semi-space-size=${options.maxSemiSpace}`,
     `--max-old-space-size=${options.maxOldSpace}`,
   ]
+  const command = [process.execPath, ...flags, file, ...(options.args ?? [])]
+  const [program, ...args] = confined(command, { capabilities: options.capabilities, ownNetwork: true })
   const child = effectSync('os', 'fork-worker', name, () =>
-    spawn(process.execPath, [...flags, file, ...(options.args ?? [])], {
+    spawn(program!, args, {
       env: {},
       cwd: '/',
       serialization: 'advanced',

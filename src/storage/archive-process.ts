@@ -19,6 +19,9 @@ const SEMI_SPACE_MIB = 4
 /** Behind everybody else: nobody waits for a verification as a kubelet waits for a pull. */
 const NICE = 15
 
+/** Reads what anybody owns, in a layer as the root, with overlayfs' own attributes (`trusted.`); writes into a directory. */
+const READING = ['dac_override', 'dac_read_search', 'sys_chroot', 'sys_admin'] as const
+
 /** What ends a job: everything but `ready` and `progress`. */
 type Outcome = Exclude<ArchiveReply, { readonly kind: 'ready' | 'progress' | 'failed' }>
 type OutcomeOf<Kind extends Outcome['kind']> = Extract<Outcome, { readonly kind: Kind }>
@@ -41,6 +44,7 @@ export class ArchiveProcess implements AsyncDisposable {
       maxSemiSpace: SEMI_SPACE_MIB,
       maxOldSpace: OLD_SPACE_MIB,
       nice: NICE,
+      capabilities: READING,
       onMessage: message => this.#receive(message as ArchiveReply),
     })
     this.#frames = new FrameReader(this.#process.bulk)

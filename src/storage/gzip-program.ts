@@ -1,5 +1,8 @@
+import { constants, statSync } from 'node:fs'
 import type { Socket } from 'node:net'
-import { BerthError, messageOf } from '../base/errors.ts'
+import { dirname } from 'node:path'
+import { BerthError, messageOf, precondition } from '../base/errors.ts'
+import { confined } from '../os/confine.ts'
 import { type Child, start, within } from '../os/spawn.ts'
 import { drained } from './backpressure.ts'
 
@@ -11,7 +14,8 @@ const DRAIN_MS = 1000
 
 /**
  * A program that decompresses gzip (igzip, pigz) in a process of its own: igzip needs less than half of the time of
- * Node's zlib. It runs outside of the layer's directory, with nothing but three pipes: its stdin, stdout and stderr.
+ * Node's zlib. It runs outside of the layer's directory with nothing but three pipes, its stdin, stdout and stderr, as
+ * a user who owns nothing and without a capability.
  */
 export class GzipProgram {
   readonly #file: string
@@ -22,8 +26,10 @@ export class GzipProgram {
   /** @throws BerthError precondition if it cannot be started */
   constructor(file: string) {
     this.#file = file
-    this.#child = start(file, {
-      args: ['-d', '-c'],
+    requireForEverybody(file)
+    const [program, ...args] = confined([file, '-d', '-c'], { capabilities: [], asNobody: true })
+    this.#child = start(program!, {
+      args,
       env: {},
       cwd: '/',
       fds: ['pipe-write', 'pipe-read', 'pipe-read'],
@@ -69,6 +75,19 @@ export class GzipProgram {
   kill(): void {
     if (!this.#hasExited) this.#child.kill('SIGKILL')
     for (const stream of this.#child.streams) stream?.destroy()
+  }
+}
+
+/** Who owns nothing may execute only what everybody may. */
+function requireForEverybody(file: string): void {
+  const problem = (why: string) => precondition(`cannot start ${file}: ${why}`)
+  const stat = statSync(file, { throwIfNoEntry: false })
+  if (stat === undefined) throw problem('no such program')
+  const { S_IXOTH } = constants
+  if (!stat.isFile() || (stat.mode & S_IXOTH) === 0) throw problem('not a program that everybody may execute')
+  for (let path = dirname(file); ; path = dirname(path)) {
+    if ((statSync(path).mode & S_IXOTH) === 0) throw problem(`${path} lets not everybody through`)
+    if (path === dirname(path)) return
   }
 }
 

@@ -13,6 +13,23 @@ const SEMI_SPACE_MIB = 16
 // The names of a layer with a million directories.
 const OLD_SPACE_MIB = 512
 
+/**
+ * Objects of a layer belong to anybody, have any mode and may be devices; the layer's directory becomes the root.
+ * `sys_admin`: the kernel asks it of who sets overlayfs' own attributes (`trusted.`).
+ */
+const UNPACKING = [
+  'chown',
+  'dac_override',
+  'fowner',
+  'fsetid',
+  'mknod',
+  'setfcap',
+  'sys_admin',
+  'sys_chroot',
+] as const
+/** What it takes to start the program for gzip with less, as nobody without capabilities, and to end it. */
+const LETTING_GO = ['kill', 'setgid', 'setpcap', 'setuid'] as const
+
 /** A few processes that unpack layers, started on demand. */
 export class UnpackPool {
   readonly #size: number
@@ -117,6 +134,7 @@ class UnpackWorker {
       args: gzipProgram === '' ? [] : [gzipProgram],
       maxSemiSpace: SEMI_SPACE_MIB,
       maxOldSpace: OLD_SPACE_MIB,
+      capabilities: gzipProgram === '' ? UNPACKING : [...UNPACKING, ...LETTING_GO],
       onMessage: message => this.#receive(message as UnpackReply),
     })
     this.ended = this.#process.exited.then(

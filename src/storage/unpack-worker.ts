@@ -22,7 +22,7 @@ import { BULK_FD, FrameReader, recordOf, type UnpackJob, type UnpackReply } from
 
 const IDENTITY_MAP = /^\s*0\s+0\s+4294967295\s*$/
 
-/** Compressed bytes for which starting a program, 2 ms, pays. */
+/** Compressed bytes for which starting a program, a few ms, pays. */
 const WORTH_A_PROGRAM = 512 * 1024
 
 /** Absolute path; undefined: gzip is decompressed here. */

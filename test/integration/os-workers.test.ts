@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { forkWorker } from '../../src/os/workers.ts'
 import { ScratchMount } from '../support/scratch-mount.ts'
@@ -34,6 +34,7 @@ test('a worker process gets messages and bulk data, and tells how it ended', asy
     args: ['an arg'],
     maxSemiSpace: 2,
     maxOldSpace: 64,
+    capabilities: [],
     onMessage,
   })
   t.after(() => worker.kill())
@@ -62,7 +63,13 @@ test('a worker process gets messages and bulk data, and tells how it ended', asy
 test('a worker process that is killed, while data is on its way', async t => {
   const from = workerFile('deaf-worker', 'setInterval(() => {}, 1000); process.send("up")')
   const up = Promise.withResolvers<unknown>()
-  const worker = forkWorker('deaf-worker', { from, maxSemiSpace: 2, maxOldSpace: 64, onMessage: up.resolve })
+  const worker = forkWorker('deaf-worker', {
+    from,
+    maxSemiSpace: 2,
+    maxOldSpace: 64,
+    capabilities: [],
+    onMessage: up.resolve,
+  })
   t.after(() => worker.kill())
   await up.promise
   worker.bulk.write(Buffer.alloc(1_000_000))
@@ -88,6 +95,7 @@ test('a worker process locks itself into a directory', async t => {
     from,
     maxSemiSpace: 2,
     maxOldSpace: 64,
+    capabilities: ['sys_chroot'],
     onMessage: answer.resolve,
   })
   t.after(() => worker.kill())
@@ -96,4 +104,50 @@ test('a worker process locks itself into a directory', async t => {
   assert.deepEqual([code, stderr], [0, ''])
   assert.deepEqual(await answer.promise, [['inside'], '/', '/'])
   assert.ok(existsSync(jail))
+})
+
+test('every thread of a worker holds the capabilities it was given, in a network of its own, and gets no more', async t => {
+  const from = workerFile(
+    'status-worker',
+    `import { readFile } from 'node:fs/promises'
+    import { execFileSync } from 'node:child_process'
+    import { networkInterfaces } from 'node:os'
+    await Promise.all(Array.from({ length: 8 }, () => readFile('/proc/self/stat')))
+    const child = execFileSync('/bin/cat', ['/proc/self/status'], { encoding: 'utf8' })
+    process.on('message', () => {})
+    process.send({ child, interfaces: Object.keys(networkInterfaces()) })`,
+  )
+  const answer = Promise.withResolvers<unknown>()
+  const worker = forkWorker('status-worker', {
+    from,
+    maxSemiSpace: 2,
+    maxOldSpace: 64,
+    capabilities: ['chown', 'fowner'],
+    onMessage: answer.resolve,
+  })
+  t.after(() => worker.kill())
+  void worker.exited.then(({ stderr }) => answer.reject(new Error(stderr)))
+  const { child, interfaces } = (await answer.promise) as { child: string; interfaces: string[] }
+  const CHOWN_AND_FOWNER = '0000000000000009'
+  const threads = readdirSync(`/proc/${worker.pid}/task`)
+  assert.ok(threads.length > 4, 'those of V8 and of the pool')
+  const statuses = threads.map(tid => readFileSync(`/proc/${worker.pid}/task/${tid}/status`, 'utf8'))
+  for (const status of [...statuses, child]) {
+    const held = Object.fromEntries(
+      [...status.matchAll(/^(Cap\w+|NoNewPrivs):\s*(\w+)$/gm)].map(([, name, value]) => [name, value]),
+    )
+    assert.deepEqual(held, {
+      CapInh: '0000000000000000',
+      CapPrm: CHOWN_AND_FOWNER,
+      CapEff: CHOWN_AND_FOWNER,
+      CapBnd: CHOWN_AND_FOWNER,
+      CapAmb: '0000000000000000',
+      NoNewPrivs: '1',
+    })
+  }
+  assert.deepEqual(interfaces, [])
+  for (const type of ['net', 'ipc']) {
+    const [own, theirs] = ['self', worker.pid].map(pid => readlinkSync(`/proc/${pid}/ns/${type}`))
+    assert.notEqual(own, theirs, type)
+  }
 })
