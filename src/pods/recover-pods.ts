@@ -57,6 +57,7 @@ export function checkPods(context: PodContext): void {
   for (const pod of context.catalog.pods()) {
     if (pod.phase !== 'ready') continue
     try {
+      pinAgain(context, pod)
       checkPod(context, pod)
     } catch (error) {
       context.log.warn({ podId: pod.id, error: messageOf(error) }, 'a pod could not be checked')

@@ -12,7 +12,7 @@ import { useDaemon } from '../support/use-daemon.ts'
 import { until } from '../support/wait.ts'
 
 const kubelet = useDaemon()
-const { isHealed, isClean, living, bundleOf, rootOf, podOf } = useCheck(kubelet)
+const { isHealed, isHealedOffline, isClean, living, bundleOf, rootOf, podOf } = useCheck(kubelet)
 
 const MNT_DETACH = 2
 const MS_BIND = 4096
@@ -70,16 +70,21 @@ test('a root that was unmounted is mounted again, from the namespace of the cont
 
 test('namespaces whose pins were unmounted are pinned again, and the next container joins them', async () => {
   const { pod, goesOn } = await living()
+  // A daemon that runs does it by itself, within seconds.
+  await kubelet().daemon.kill9()
   for (const name of ['net', 'uts', 'ipc']) umount(join(podOf(pod), 'ns', name), MNT_DETACH)
-  await isHealed({ kind: 'pod-namespaces', subject: pod.id, cause: /umount/ })
+  await isHealedOffline({ kind: 'pod-namespaces', subject: pod.id, cause: /umount/ })
+  await kubelet().daemon.up()
   await goesOn()
   assert.equal(await kubelet().outputOf(pod, 'hostname -i'), await kubelet().podIp(pod))
 })
 
 test('without a process that is in them, the pod is not ready any more', async () => {
   const pod = await kubelet().runPod()
+  await kubelet().daemon.kill9()
   umount(join(podOf(pod), 'ns', 'net'), MNT_DETACH)
-  await isHealed({ kind: 'pod-namespaces', subject: pod.id })
+  await isHealedOffline({ kind: 'pod-namespaces', subject: pod.id })
+  await kubelet().daemon.up()
   assert.equal((await kubelet().podStatus(pod.id)).state, 'SANDBOX_NOTREADY')
 })
 

@@ -1,6 +1,15 @@
 /** A node that is short of something, hangs, or has things taken away by hand. See docs/reliability.md. */
 import assert from 'node:assert/strict'
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import Database from 'better-sqlite3'
@@ -215,16 +224,28 @@ test('a process in uninterruptible sleep: calls end by their deadline, states st
   })
 })
 
+test('a namespace that somebody unmounted is pinned again from a container that is in it', async () => {
+  const pod = await kubelet().runPod()
+  await kubelet().run(pod, FOREVER)
+  const pin = join(kubelet().daemon.runRoot, 'pods', pod.id, 'ns', 'net')
+  const before = statSync(pin).ino
+  umount(pin, MNT_DETACH)
+  assert.notEqual(statSync(pin).ino, before)
+  await until('it is noticed', () => statSync(pin).ino === before)
+  assert.equal((await kubelet().podStatus(pod.id)).state, 'SANDBOX_READY')
+  assert.equal(await kubelet().outputOf(pod, 'hostname -i'), await kubelet().podIp(pod))
+})
+
 test('a namespace that somebody took away: its pod is not ready any more, and is removed', async () => {
   // Masquerading is what older bridge plugins forget without a namespace.
   kubelet().daemon.configureNetwork({ ipMasq: false })
   const pod = await kubelet().runPod()
   const id = await kubelet().run(pod, FOREVER)
+  await kubelet().stop(id)
   umount(join(kubelet().daemon.runRoot, 'pods', pod.id, 'ns', 'net'), MNT_DETACH)
   await until('it is noticed', async () => (await kubelet().podStatus(pod.id)).state === 'SANDBOX_NOTREADY')
   assert.match(kubelet().daemon.log, /a pod lost its namespaces or its init process/)
   await assert.rejects(kubelet().create(pod, FOREVER), failure('precondition', /is not ready/))
-  await kubelet().stop(id)
   const again = { ...pod.config, metadata: { ...pod.config.metadata, attempt: 1 } }
   assert.equal(
     await kubelet().outputOf({ id: await kubelet().runPodAs(again), config: again }, 'echo on'),

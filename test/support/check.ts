@@ -73,18 +73,27 @@ export function assertIs(difference: FoundDifference, expected: Expected): void 
 export function useCheck(kubelet: () => Kubelet) {
   /** It is named, with its cause; it is repaired; then there is none. */
   async function isHealed(expected: Expected): Promise<void> {
-    const { daemon } = kubelet()
-    const seen = await check(daemon)
+    await isHealedBy((...flags) => check(kubelet().daemon, ...flags), expected)
+  }
+
+  /** The same where no daemon runs. */
+  async function isHealedOffline(expected: Expected): Promise<void> {
+    await isHealedBy((...flags) => checkOffline(kubelet().daemon, flags), expected)
+  }
+
+  async function isHealedBy(run: (...flags: string[]) => Promise<CheckReport>, expected: Expected) {
+    const seen = await run()
     assert.equal(seen.code, 4)
     assertIs(only(seen), expected)
     assert.deepEqual([only(seen).state, only(seen).repairable], ['FOUND', true])
-    const repaired = await check(daemon, '--repair')
+    const repaired = await run('--repair')
     assertIs(only(repaired), expected)
     assert.deepEqual(
       [only(repaired).state, only(repaired).error, repaired.code, repaired.summary.left],
       ['REPAIRED', '', 0, 0],
     )
-    await isClean()
+    const { code, differences } = await run()
+    assert.deepEqual([code, differences], [0, []])
   }
 
   async function isClean(): Promise<void> {
@@ -115,5 +124,5 @@ export function useCheck(kubelet: () => Kubelet) {
   const rootOf = (id: string) => join(kubelet().daemon.root, 'rootfs', id, 'merged')
   const podOf = (pod: TestPod) => join(kubelet().daemon.runRoot, 'pods', pod.id)
 
-  return { isHealed, isClean, living, bundleOf, rootOf, podOf }
+  return { isHealed, isHealedOffline, isClean, living, bundleOf, rootOf, podOf }
 }

@@ -8,7 +8,7 @@ import type { CommandResult } from '../command.ts'
 const CONNECT_MS = 60_000
 
 /** Everything inside is about ten times slower than on the host. */
-const LIMIT_MS = 180_000
+const LIMIT_MS = 600_000
 
 const OPTIONS = [
   'StrictHostKeyChecking=no',
