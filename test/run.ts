@@ -86,7 +86,7 @@ const phases: Record<(typeof phaseNames)[number], Phase> = {
       return outcome
     },
     // Everything inside is emulated, and a busy machine emulates slowly.
-    jobs: () => testFiles(`test/guest/${suite.all ? '**/' : ''}*.test.ts`, suite.all ? 3600 : 900),
+    jobs: () => testFiles(`test/guest/${suite.all ? '**/' : ''}*.test.ts`, suite.all ? 3600 : 1800),
   },
   conformance: {
     parallel: 1,
