@@ -1,5 +1,6 @@
 import { rmSync } from 'node:fs'
 import { posix } from 'node:path'
+import { isId } from '../base/ids.ts'
 import type { Difference } from '../model/difference.ts'
 import type { ProcessRef } from '../model/pod.ts'
 import { namesIn } from '../os/files.ts'
@@ -63,7 +64,7 @@ export async function findStrays(context: ContainerContext, podParent: string): 
   for (const name of namesIn(paths.exits)) of(name.split('.', 1)[0]!).traces.push(`${paths.exits}/${name}`)
   for (const id of namesIn(paths.sockets)) of(id).traces.push(`${paths.sockets}/${id}`)
   const isKnown = (id: string) => catalog.container(id) !== undefined || catalog.pod(id) !== undefined
-  return [...found].filter(([id]) => !isKnown(id)).map(([id, traces]) => ({ id, ...traces }))
+  return [...found].filter(([id]) => isId(id) && !isKnown(id)).map(([id, traces]) => ({ id, ...traces }))
 }
 
 /** Monitors that this daemon, or one before it, started: the directory for their exit files is its own. */

@@ -1,7 +1,8 @@
+import { isId } from '../base/ids.ts'
 import { Semaphore } from '../base/semaphore.ts'
 import type { Difference } from '../model/difference.ts'
 import type { CniAttachment } from '../model/pod.ts'
-import { processesWithArguments } from '../os/processes.ts'
+import { isOnACommandLine } from '../os/processes.ts'
 import { chainTarget, networkOf } from './attachment.ts'
 import type { AttachmentJournal } from './attachment-journal.ts'
 import { cniArgs } from './cni-args.ts'
@@ -51,7 +52,6 @@ const CHECKED: ReadonlySet<string> = new Set(['bridge', 'ptp'])
 const CHECKS_AT_A_TIME = 4
 
 /** Ids of pods; what else has a lease or a rule is another program's. */
-const POD_ID = /^[0-9a-f]{64}$/
 
 export async function networkDifferences(look: NetworkLook): Promise<Difference[]> {
   const attached = look.members.flatMap(member => attachedOf(member))
@@ -125,14 +125,14 @@ function networksOf({ network }: NetworkLook, attached: readonly Attached[]): Cn
 function strayLeases(look: NetworkLook, attached: readonly Attached[]): Difference[] {
   const directories = new Set(networksOf(look, attached).flatMap(leaseDirs))
   const strays = [...directories].flatMap(leasesIn).filter(({ holder }) => {
-    return POD_ID.test(holder) && !look.isHeld(holder)
+    return isId(holder) && !look.isHeld(holder)
   })
   return strays.filter(({ holder }) => !isOfAnotherRuntime(holder)).map(lease => strayLease(look, lease))
 }
 
 /** Every runtime has a process for each of its pods that has the pod's id on its command line. */
 function isOfAnotherRuntime(podId: string): boolean {
-  return processesWithArguments(podId).length > 0
+  return isOnACommandLine(podId)
 }
 
 function strayLease({ isHeld }: NetworkLook, lease: Lease): Difference {

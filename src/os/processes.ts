@@ -216,13 +216,35 @@ function deadChildren(): number[] {
     .map(stat => stat.pid)
 }
 
-/** Living processes with all of these on their command lines, each as an argument of its own. */
+/**
+ * Living processes in our mount namespace with all of these on their command lines, each as an argument of its own.
+ * What runs in a container can write what it likes on its own command line, and is in another namespace.
+ */
 export function processesWithArguments(...wanted: readonly string[]): ProcessRef[] {
+  const own = mountNamespaceOf(process.pid)
+  return livingWith(wanted).filter(({ pid }) => mountNamespaceOf(pid) === own)
+}
+
+/** Whether any living process, wherever it runs, has this argument. */
+export function isOnACommandLine(argument: string): boolean {
+  return livingWith([argument]).length > 0
+}
+
+function livingWith(wanted: readonly string[]): ProcessRef[] {
   return allStats().filter(({ pid, state }) => {
     if (state === 'Z' || state === 'X') return false
     const given = argumentsOf(pid)
     return wanted.every(argument => given.includes(argument))
   })
+}
+
+/** `mnt:[4026531840]`; empty if it has ended. */
+function mountNamespaceOf(pid: number): string {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/mnt`)
+  } catch {
+    return '' // gone, as with `argumentsOf`
+  }
 }
 
 /** Its command line; empty if it has ended. */

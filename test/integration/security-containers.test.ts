@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { test } from 'node:test'
+import { newId } from '../../src/base/ids.ts'
 import { failure } from '../support/cni.ts'
 import { FOREVER } from '../support/kubelet.ts'
 import type { TarFixture } from '../support/tar.ts'
@@ -252,4 +253,20 @@ test('CVE-2022-31030: commands that print without end cost the daemon little, an
   assert.ok(kept <= 16 * 8 * 2 ** 20, String(kept))
   const peak = Number(/^VmHWM:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1])
   assert.ok(peak < 2 ** 20, `${peak} KiB`)
+})
+
+test('a start takes no container for a monitor of none, and no odd file for the end of one', async () => {
+  const { daemon } = kubelet()
+  const exits = join(daemon.runRoot, 'exits')
+  const pod = await kubelet().runPod()
+  // What a monitor whose container was lost would have on its command line.
+  const claims = ['conmon', '--exit-dir', exits, '-c', newId()]
+  const script = 'while :; do sleep 1; done'
+  const id = await kubelet().run(pod, script, { args: ['-c', script, ...claims] })
+  assert.match((await kubelet().exec(id, 'cat /proc/1/cmdline')).stdout, /--exit-dir/)
+  for (const name of ['.odd', 'odd']) writeFileSync(join(exits, name), '0')
+  await daemon.restart()
+  assert.equal((await kubelet().status(id)).state, 'CONTAINER_RUNNING')
+  assert.equal((await kubelet().exec(id, 'echo on')).stdout, 'on\n')
+  for (const name of ['.odd', 'odd']) rmSync(join(exits, name))
 })
