@@ -199,19 +199,26 @@ test('descriptors that were inherited without close-on-exec get it', async () =>
   assert.deepEqual([stdout.toString(), stderr.toString()], ['open,closed', ''])
 })
 
-test('who is at the other end of a socket', async () => {
+test('who is at the other end of a socket', async t => {
   const server = createServer()
+  t.after(() => server.close())
   const path = scratch.path('peer.sock')
   await new Promise<void>(resolve => server.listen(path, resolve))
   const accepted = new Promise<{ _handle: { fd: number }; destroy(): void }>(resolve => {
     server.once('connection', socket => resolve(socket as never))
   })
   const client = createConnection(path)
+  t.after(() => client.destroy())
   const socket = await accepted
-  assert.deepEqual(node.peerOf(socket._handle.fd), { pid: process.pid, uid: 0, gid: 0 })
-  client.destroy()
-  socket.destroy()
-  server.close()
+  t.after(() => socket.destroy())
+  const groups = /^Groups:\t(.*)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1]?.trim() ?? ''
+  assert.deepEqual(node.peerOf(socket._handle.fd), {
+    pid: process.pid,
+    uid: 0,
+    gid: 0,
+    groups: groups === '' ? [] : groups.split(' ').map(Number),
+    command: readFileSync('/proc/self/comm', 'utf8').trim(),
+  })
 })
 
 test('systemd is told, by path and by abstract name', async () => {
