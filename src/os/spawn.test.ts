@@ -30,6 +30,15 @@ test('output, exit code, arguments and environment arrive as they are', async ()
   )
 })
 
+test('who a child is, is known also of one that ends at once', async () => {
+  for (let tries = 0; tries < 200; tries++) {
+    const { pid, ref, exited } = start('/bin/true', { args: [], env, fds: [] })
+    assert.equal(ref.pid, pid)
+    assert.match(ref.startTime, /^\d+$/)
+    assert.equal(await exited, 0)
+  }
+})
+
 test('stdin is given, and need not be read', async () => {
   const data = Buffer.alloc(300_000, 'x')
   const read = await sh('wc -c', { stdin: data })

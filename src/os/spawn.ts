@@ -4,8 +4,10 @@ import { isAbsolute } from 'node:path'
 import type { Readable, Writable } from 'node:stream'
 import { effectSync } from '../base/effects.ts'
 import { BerthError, errnoOf, internal, messageOf } from '../base/errors.ts'
+import type { ProcessRef } from '../model/pod.ts'
 import { exitOf } from './children.ts'
 import { posixSpawn } from './posix-spawn.ts'
+import { processRef } from './processes.ts'
 import { signalNumber } from './signals.ts'
 import { socketPair } from './socket-calls.ts'
 import * as sys from './syscalls.ts'
@@ -30,6 +32,8 @@ export type StartOptions = {
 
 export type Child = {
   readonly pid: number
+  /** Read before its end could be collected: also of one that has ended already. */
+  readonly ref: ProcessRef
   /** Our end per element of `fds`; undefined for `null` and inherited ones. The owner destroys them. */
   readonly streams: ReadonlyArray<net.Socket | undefined>
   /** Exit code, or 128 + n for signal n. Its output may not have been read yet. */
@@ -53,12 +57,33 @@ function startChild(file: string, options: StartOptions): Child {
   try {
     plumbing.open()
     const pid = posixSpawn({ file, args, env, cwd, fds: plumbing.theirs, newSession })
-    return { pid, streams: plumbing.streams(), exited: exitOf(pid), kill: signal => killGroup(pid, signal) }
+    plumbing.closeTheirs() // first of all: reading needs a descriptor
+    const ref = refOf(pid)
+    return {
+      pid,
+      ref,
+      streams: plumbing.streams(),
+      exited: exitOf(pid),
+      kill: signal => killGroup(pid, signal),
+    }
   } catch (error) {
     plumbing.closeOurs()
     throw startError(file, cwd, error)
   } finally {
     plumbing.closeTheirs()
+  }
+}
+
+/** Of a child whose end nobody has collected. @throws what reading it throws, after the child was killed */
+function refOf(pid: number): ProcessRef {
+  try {
+    const ref = processRef(pid)
+    if (ref !== undefined) return ref
+    throw internal(`/proc/${pid}/stat cannot be read`)
+  } catch (error) {
+    killGroup(pid, 'SIGKILL')
+    void exitOf(pid)
+    throw error
   }
 }
 
@@ -132,7 +157,7 @@ class Plumbing {
   }
 
   closeTheirs(): void {
-    for (const fd of this.theirs) if (fd !== undefined) closeSync(fd)
+    for (const fd of this.theirs.splice(0)) if (fd !== undefined) closeSync(fd)
   }
 
   closeOurs(): void {

@@ -108,8 +108,11 @@ export class Conmon {
       const { createLimitMs = CREATE_LIMIT_MS } = this.#options
       const stopped = givenUp(request.id, createLimitMs, signal, late.signal)
       const pid = await Promise.race([outcome(child, stderr, request.logPath), stopped])
+      // A monitor whose container is none of its children may be gone by now: what it reported tells why.
+      const init = this.#initOf(pid, child.ref)
       const monitor = this.#monitorOf(request)
-      return { init: this.#initOf(pid, monitor), monitor }
+      this.#assertBegun(init, monitor)
+      return { init, monitor }
     } catch (error) {
       await this.#abandon(child, released, request)
       throw error
@@ -185,14 +188,18 @@ export class Conmon {
   }
 
   /** A pid file with nonsense in it must not have another process killed as the container's. */
-  #initOf(pid: number, monitor: ProcessRef): ProcessRef {
+  #initOf(pid: number, starter: ProcessRef): ProcessRef {
     const ref = processRef(pid)
     if (ref === undefined)
       throw internal(`${this.#cli.name} create: its process (pid ${pid}) is gone already`)
-    if (beganAfter(ref, monitor)) return ref
-    throw internal(
-      `${this.#cli.name} create: it reports the pid ${pid}, which is no process of the container`,
-    )
+    this.#assertBegun(ref, starter)
+    return ref
+  }
+
+  #assertBegun(init: ProcessRef, before: ProcessRef): void {
+    if (beganAfter(init, before)) return
+    const what = `the pid ${init.pid}, which is no process of the container`
+    throw internal(`${this.#cli.name} create: it reports ${what}`)
   }
 
   #arguments(request: CreateRequest): string[] {

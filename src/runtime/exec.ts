@@ -95,7 +95,7 @@ export class Exec {
       env: this.#cli.env,
       fds: stdio(process, stdin, stdout),
     })
-    this.#runtime = processRef(runtime.pid)
+    this.#runtime = runtime.ref
     const ends = runtime.streams as Ends
     const { commandLimitMs, name } = this.#cli
     const late = setTimeout(() => {
@@ -138,7 +138,7 @@ export class Exec {
   #begun(pid: number): ProcessRef | undefined {
     const ref = processRef(pid)
     const runtime = this.#runtime
-    return ref !== undefined && (runtime === undefined || beganAfter(ref, runtime)) ? ref : undefined
+    return ref !== undefined && runtime !== undefined && beganAfter(ref, runtime) ? ref : undefined
   }
 
   async #failure(stderr: Readable): Promise<BerthError> {
