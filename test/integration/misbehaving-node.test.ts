@@ -206,7 +206,9 @@ test('a process in uninterruptible sleep: calls end by their deadline, states st
     assert.equal((await kubelet().status(id)).state, 'CONTAINER_RUNNING')
     assert.equal(stateOf(pid), 'D')
     assert.equal(await kubelet().outputOf(other, 'echo works'), 'works')
-    assert.match(kubelet().daemon.log, /a killed container is still alive; killing again/)
+    await until('the log tells of it', () =>
+      /a killed container is still alive; killing again/.test(kubelet().daemon.log),
+    )
     // A program that the daemon runs may hang so, too: nobody waits for it for ever.
     const write = run('/bin/sh', { args: ['-c', `echo x > ${directory}/mine`], env: {}, timeoutMs: 500 })
     await assert.rejects(write, failure('deadline', /has not ended 5 s after SIGKILL/))
