@@ -50,7 +50,7 @@ export const OPERATIONS: readonly Operation[] = [
   operation('StartContainer', startContainer),
   operation('StopContainer', rig => stopContainer(rig, FOREVER, 0, 137)),
   operation('StopContainer in time', rig =>
-    stopContainer(rig, 'trap "exit 5" TERM; echo set; while :; do sleep 0.05; done', 20, 5),
+    stopContainer(rig, 'trap "exit 5" TERM; sleep 100000 & echo set; wait', 20, 5),
   ),
   operation('RemoveContainer that runs', rig => removeContainer(rig, FOREVER)),
   operation('RemoveContainer that has exited', rig => removeContainer(rig, 'exit 3')),
@@ -327,7 +327,9 @@ async function execSync({ kubelet }: FaultRig): Promise<Attempt> {
 }
 
 async function reopenLog({ kubelet }: FaultRig): Promise<Attempt> {
-  const script = 'i=0; while :; do i=$((i+1)); echo line $i; sleep 0.02; done'
+  // Always the same processes: what a recovery changes is seen by comparing them.
+  const lines = 'i=0; while :; do i=$((i+1)); echo line $i; read -t 0.02 never; done'
+  const script = `sleep 100000 | { ${lines}; }`
   const id = await kubelet.run(await kubelet.runPod(), script)
   await kubelet.prints(id, 'line 2')
   const { log_path } = await kubelet.status(id)
