@@ -1,7 +1,7 @@
 /** Calls on sockets that Node does not have. All are close-on-exec; those that are handed out do not block. */
 import { closeSync } from 'node:fs'
 import { constants as os } from 'node:os'
-import { addressOf, cFunction, check, cstring, lastErrno, OUT, PTR, SyscallError } from './native.ts'
+import { addressOf, check, cstring, OUT, PTR, SyscallError, systemCall } from './native.ts'
 
 const AF_UNIX = 1
 const AF_INET = 2
@@ -14,15 +14,15 @@ const SOCK_NONBLOCK = 0o4000
 const FLAGS = SOCK_CLOEXEC | SOCK_NONBLOCK
 
 const native = {
-  socket: cFunction('socket', 'int', 'int', 'int', 'int'),
-  sendto: cFunction('sendto', 'int64_t', 'int', PTR, 'size_t', 'int', PTR, 'uint'),
-  getsockopt: cFunction('getsockopt', 'int', 'int', 'int', 'int', OUT, OUT),
-  socketpair: cFunction('socketpair', 'int', 'int', 'int', 'int', OUT),
-  connect: cFunction('connect', 'int', 'int', PTR, 'uint'),
-  bind: cFunction('bind', 'int', 'int', PTR, 'uint'),
-  listen: cFunction('listen', 'int', 'int', 'int'),
-  accept4: cFunction('accept4', 'int', 'int', OUT, OUT, 'int'),
-  recvmsg: cFunction('recvmsg', 'int64_t', 'int', OUT, 'int'),
+  socket: systemCall('socket', 'int', 'int', 'int'),
+  sendto: systemCall('sendto', 'int', PTR, 'size_t', 'int', PTR, 'uint'),
+  getsockopt: systemCall('getsockopt', 'int', 'int', 'int', OUT, OUT),
+  socketpair: systemCall('socketpair', 'int', 'int', 'int', OUT),
+  connect: systemCall('connect', 'int', PTR, 'uint'),
+  bind: systemCall('bind', 'int', PTR, 'uint'),
+  listen: systemCall('listen', 'int', 'int'),
+  accept4: systemCall('accept4', 'int', OUT, OUT, 'int'),
+  recvmsg: systemCall('recvmsg', 'int', OUT, 'int'),
 }
 
 /** A connected pair of stream sockets. */
@@ -77,10 +77,8 @@ function opened(type: number, use: (fd: number) => void): number {
 /** The descriptor that a peer has connected and sent (SCM_RIGHTS); undefined if none has. */
 export function takeDescriptor(listener: number): number | undefined {
   const peer = native.accept4(listener, null, null, FLAGS)
-  if (peer < 0) {
-    if (lastErrno() === os.errno.EAGAIN) return undefined
-    throw new SyscallError(lastErrno(), 'accept4')
-  }
+  if (peer === -os.errno.EAGAIN) return undefined
+  check(peer, 'accept4')
   try {
     return receiveDescriptor(peer)
   } finally {
@@ -104,10 +102,9 @@ function receiveDescriptor(peer: number): number | undefined {
   message.writeBigUInt64LE(1n, 24)
   message.writeBigUInt64LE(addressOf(control), 32)
   message.writeBigUInt64LE(BigInt(control.length), 40)
-  if (native.recvmsg(peer, message, MSG_CMSG_CLOEXEC) < 0) {
-    if (lastErrno() === os.errno.EAGAIN) return undefined
-    throw new SyscallError(lastErrno(), 'recvmsg')
-  }
+  const length = native.recvmsg(peer, message, MSG_CMSG_CLOEXEC)
+  if (length === -os.errno.EAGAIN) return undefined
+  check(length, 'recvmsg')
   const hasOne =
     message.readBigUInt64LE(40) >= 20n &&
     control.readInt32LE(8) === SOL_SOCKET &&

@@ -6,16 +6,15 @@
 import { closeSync } from 'node:fs'
 import { constants as os } from 'node:os'
 import {
-  cFunction,
   check,
-  checkCode,
   cstring,
-  lastErrno,
+  numberedCall,
   OUT,
   type PathLike,
   PTR,
-  rawCall,
   SyscallError,
+  systemCall,
+  waitingCall,
 } from './native.ts'
 
 const AT_FDCWD = -100
@@ -25,41 +24,41 @@ const AF_INET = 2
 const SOCK_DGRAM = 2
 
 const native = {
-  mount: cFunction('mount', 'int', PTR, PTR, PTR, 'ulong', PTR),
-  umount2: cFunction('umount2', 'int', PTR, 'int'),
-  unshare: cFunction('unshare', 'int', 'int'),
-  setns: cFunction('setns', 'int', 'int', 'int'),
-  sethostname: cFunction('sethostname', 'int', PTR, 'size_t'),
-  ioctl: cFunction('ioctl', 'int', 'int', 'ulong', OUT),
-  socket: cFunction('socket', 'int', 'int', 'int', 'int'),
-  pipe2: cFunction('pipe2', 'int', OUT, 'int'),
-  fcntl: cFunction('fcntl', 'int', 'int', 'int', 'long'),
-  flock: cFunction('flock', 'int', 'int', 'int'),
-  syncfs: cFunction('syncfs', 'int', 'int'),
-  posixFadvise: cFunction('posix_fadvise', 'int', 'int', 'long', 'long', 'int'),
-  chroot: cFunction('chroot', 'int', PTR),
-  fchdir: cFunction('fchdir', 'int', 'int'),
-  mknod: cFunction('mknod', 'int', PTR, 'uint', 'ulong'),
-  utimensat: cFunction('utimensat', 'int', 'int', PTR, PTR, 'int'),
-  linkat: cFunction('linkat', 'int', 'int', PTR, 'int', PTR, 'int'),
-  lsetxattr: cFunction('lsetxattr', 'int', PTR, PTR, PTR, 'size_t', 'int'),
-  lgetxattr: cFunction('lgetxattr', 'int64_t', PTR, PTR, OUT, 'size_t'),
-  llistxattr: cFunction('llistxattr', 'int64_t', PTR, OUT, 'size_t'),
-  prctl: cFunction('prctl', 'int', 'int', 'ulong', 'ulong', 'ulong', 'ulong'),
-  prlimit: cFunction('prlimit', 'int', 'int', 'int', PTR, OUT),
-  waitid: cFunction('waitid', 'int', 'int', 'uint', OUT, 'int'),
-  waitpid: cFunction('waitpid', 'int', 'int', OUT, 'int'),
-  setresuid: rawCall(process.arch === 'arm64' ? 147 : 117, 'uint', 'uint', 'uint'),
-  setresgid: rawCall(process.arch === 'arm64' ? 149 : 119, 'uint', 'uint', 'uint'),
-  pidfdSendSignal: rawCall(424, 'int', 'int', PTR, 'uint'),
-  openTree: rawCall(428, 'int', PTR, 'uint'),
-  moveMount: rawCall(429, 'int', PTR, 'int', PTR, 'uint'),
-  fsopen: rawCall(430, PTR, 'uint'),
-  fsconfig: rawCall(431, 'int', 'uint', PTR, PTR, 'int'),
-  fsmount: rawCall(432, 'int', 'uint', 'uint'),
-  pidfdOpen: rawCall(434, 'int', 'uint'),
-  openat2: rawCall(437, 'int', PTR, PTR, 'size_t'),
-  mountSetattr: rawCall(442, 'int', PTR, 'uint', PTR, 'size_t'),
+  mount: systemCall('mount', PTR, PTR, PTR, 'ulong', PTR),
+  umount2: systemCall('umount2', PTR, 'int'),
+  unshare: systemCall('unshare', 'int'),
+  setns: systemCall('setns', 'int', 'int'),
+  sethostname: systemCall('sethostname', PTR, 'size_t'),
+  ioctl: systemCall('ioctl', 'int', 'ulong', OUT),
+  socket: systemCall('socket', 'int', 'int', 'int'),
+  pipe2: systemCall('pipe2', OUT, 'int'),
+  fcntl: systemCall('fcntl', 'int', 'int', 'long'),
+  flock: systemCall('flock', 'int', 'int'),
+  syncfs: waitingCall('syncfs', 'int'),
+  fadvise: systemCall('fadvise64', 'int', 'long', 'long', 'int'),
+  chroot: systemCall('chroot', PTR),
+  fchdir: systemCall('fchdir', 'int'),
+  mknodat: systemCall('mknodat', 'int', PTR, 'uint', 'uint'),
+  utimensat: systemCall('utimensat', 'int', PTR, PTR, 'int'),
+  linkat: systemCall('linkat', 'int', PTR, 'int', PTR, 'int'),
+  lsetxattr: systemCall('lsetxattr', PTR, PTR, PTR, 'size_t', 'int'),
+  lgetxattr: systemCall('lgetxattr', PTR, PTR, OUT, 'size_t'),
+  llistxattr: systemCall('llistxattr', PTR, OUT, 'size_t'),
+  prctl: systemCall('prctl', 'int', 'ulong', 'ulong', 'ulong', 'ulong'),
+  prlimit: systemCall('prlimit64', 'int', 'int', PTR, OUT),
+  waitid: systemCall('waitid', 'int', 'uint', OUT, 'int', OUT),
+  wait4: systemCall('wait4', 'int', OUT, 'int', OUT),
+  setresuid: systemCall('setresuid', 'uint', 'uint', 'uint'),
+  setresgid: systemCall('setresgid', 'uint', 'uint', 'uint'),
+  pidfdSendSignal: systemCall('pidfd_send_signal', 'int', 'int', PTR, 'uint'),
+  openTree: systemCall('open_tree', 'int', PTR, 'uint'),
+  moveMount: systemCall('move_mount', 'int', PTR, 'int', PTR, 'uint'),
+  fsopen: systemCall('fsopen', PTR, 'uint'),
+  fsconfig: systemCall('fsconfig', 'int', 'uint', PTR, PTR, 'int'),
+  fsmount: systemCall('fsmount', 'int', 'uint', 'uint'),
+  pidfdOpen: systemCall('pidfd_open', 'int', 'uint'),
+  openat2: systemCall('openat2', 'int', PTR, PTR, 'size_t'),
+  mountSetattr: systemCall('mount_setattr', 'int', PTR, 'uint', PTR, 'size_t'),
 }
 
 // Mounts
@@ -234,20 +233,15 @@ export function setCloseOnExec(fd: number): void {
 export function tryLock(fd: number): boolean {
   const LOCK_EX = 2
   const LOCK_NB = 4
-  if (native.flock(fd, LOCK_EX | LOCK_NB) === 0) return true
-  if (lastErrno() === os.errno.EWOULDBLOCK) return false
-  throw new SyscallError(lastErrno(), 'flock')
+  const result = native.flock(fd, LOCK_EX | LOCK_NB)
+  if (result === -os.errno.EWOULDBLOCK) return false
+  check(result, 'flock')
+  return true
 }
 
 /** syncfs(2), on a thread of libuv's pool. */
-export function syncfs(fd: number, path: string): Promise<void> {
-  const { promise, resolve, reject } = Promise.withResolvers<void>()
-  native.syncfs.async(fd, (error: unknown, result: number) => {
-    if (error !== null) reject(error)
-    else if (result < 0) reject(new SyscallError(lastErrno(), 'syncfs', path))
-    else resolve()
-  })
-  return promise
+export async function syncfs(fd: number, path: string): Promise<void> {
+  check(await native.syncfs(fd), 'syncfs', path)
 }
 
 const OPEN_TMPFILE_OR_CREATE = 0o20000000 | 0o100
@@ -255,7 +249,7 @@ const OPEN_TMPFILE_OR_CREATE = 0o20000000 | 0o100
 /** Lets the kernel forget what it has cached of the file, as far as that is on disk: the next read is of the disk. */
 export function dropFromCache(fd: number): void {
   const dontNeed = 4
-  checkCode(native.posixFadvise(fd, 0, 0, dontNeed), 'posix_fadvise')
+  check(native.fadvise(fd, 0, 0, dontNeed), 'fadvise64')
 }
 
 /** openat2(2) from the working directory or from a directory's descriptor. */
@@ -286,13 +280,12 @@ export function fchdir(fd: number): void {
 
 /** `mode` includes the file type (S_IFCHR…). */
 export function mknod(path: PathLike, mode: number, major: number, minor: number): void {
-  // gnu_dev_makedev: 12 + 20 bits of major and minor, spread so that the old 8 + 8 bits keep their place.
-  const device =
-    BigInt(minor & 0xff) |
-    (BigInt(major & 0xfff) << 8n) |
-    (BigInt(minor & ~0xff) << 12n) |
-    (BigInt(major & ~0xfff) << 32n)
-  check(native.mknod(cstring(path, 'mknod'), mode, device), 'mknod', path)
+  if (major >= 2 ** 12 || minor >= 2 ** 20) {
+    throw new SyscallError(os.errno.EINVAL, 'mknod', path, `there is no device ${major}:${minor}`)
+  }
+  // 12 and 20 bits of major and minor, spread so that the 8 and 8 bits of old keep their place.
+  const device = ((minor & 0xff) | (major << 8) | ((minor & ~0xff) << 12)) >>> 0
+  check(native.mknodat(AT_FDCWD, cstring(path, 'mknod'), mode, device), 'mknod', path)
 }
 
 /** A hard link; a symlink as `existing` is linked itself, not what it points to. */
@@ -326,16 +319,14 @@ export function lgetxattr(path: PathLike, name: string): Buffer | undefined {
   const [file, key] = [cstring(path, 'lgetxattr'), cstring(name, 'lgetxattr')]
   const value = Buffer.allocUnsafe(64 * 1024) // XATTR_SIZE_MAX
   const length = native.lgetxattr(file, key, value, value.length)
-  if (length >= 0) return Buffer.from(value.subarray(0, length))
-  const errno = lastErrno()
-  if (errno === os.errno.ENODATA || errno === os.errno.EOPNOTSUPP) return undefined
-  throw new SyscallError(errno, 'lgetxattr', path)
+  if (length === -os.errno.ENODATA || length === -os.errno.EOPNOTSUPP) return undefined
+  return Buffer.from(value.subarray(0, check(length, 'lgetxattr', path)))
 }
 
 export function llistxattr(path: PathLike): string[] {
   const names = Buffer.allocUnsafe(64 * 1024) // XATTR_LIST_MAX
   const length = native.llistxattr(cstring(path, 'llistxattr'), names, names.length)
-  if (length < 0 && lastErrno() === os.errno.EOPNOTSUPP) return []
+  if (length === -os.errno.EOPNOTSUPP) return []
   check(length, 'llistxattr', path)
   return names.toString('latin1', 0, length).split('\0').slice(0, -1)
 }
@@ -368,9 +359,9 @@ export function pidfdSendSignal(pidfd: number, signal: number): void {
 export function reap(pid: number): number | undefined {
   const WNOHANG = 1
   const status = Buffer.alloc(4)
-  const result = native.waitpid(pid, status, WNOHANG)
+  const result = native.wait4(pid, status, WNOHANG, null)
   if (result === 0) return undefined
-  check(result, 'waitpid', `pid ${pid}`)
+  check(result, 'wait4', `pid ${pid}`)
   const word = status.readInt32LE(0)
   const signal = word & 0x7f
   return signal === 0 ? (word >> 8) & 0xff : 128 + signal
@@ -391,11 +382,13 @@ export function hasEndedChild(): boolean {
   const info = Buffer.alloc(128)
   const SI_PID = 16
   // ECHILD: there are no children.
-  return native.waitid(P_ALL, 0, info, WEXITED | WNOHANG | WNOWAIT) === 0 && info.readInt32LE(SI_PID) !== 0
+  return (
+    native.waitid(P_ALL, 0, info, WEXITED | WNOHANG | WNOWAIT, null) === 0 && info.readInt32LE(SI_PID) !== 0
+  )
 }
 
 const X32_GETPID = 0x40000000 + 39
-const x32Getpid = rawCall(X32_GETPID)
+const x32Getpid = numberedCall(X32_GETPID)
 
 /** getpid(2) by its x32 number: fails with ENOSYS on a kernel without that ABI. */
 export function probeX32(): boolean {
