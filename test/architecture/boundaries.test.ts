@@ -37,6 +37,13 @@ test('only os/ starts processes and threads and calls the kernel', () => {
   assert.deepEqual(importersOf(/^(node:(child_process|worker_threads|cluster)|koffi)$/, within('os')), [])
 })
 
+test("nobody reads the thread's errno, which may be that of a later call", () => {
+  assert.deepEqual(
+    usersOf(/\bkoffi\.errno\b/, () => false),
+    [],
+  )
+})
+
 test('only state/ knows the database', () => {
   assert.deepEqual(importersOf(/^(better-sqlite3|node:sqlite)$/, within('state')), [])
   const sql =
