@@ -72,7 +72,7 @@ const LIMITS: ClientLimitsOptions = {
 
 /** Whose limits a connection is under; a property, since HTTP/2 shows its socket through a proxy. */
 const OWNER = Symbol('limits')
-type Owner = { readonly limits: ClientLimits; readonly pid: number }
+type Owner = { readonly limits: ClientLimits; readonly pid: number; readonly socket: Socket }
 type OwnedSocket = Socket & { [OWNER]?: Owner }
 
 /** One call, as long as its HTTP/2 stream is open. */
@@ -164,7 +164,7 @@ export class ClientLimits {
       return false
     }
     const owned: OwnedSocket = socket
-    owned[OWNER] = { limits: this, pid }
+    owned[OWNER] = { limits: this, pid, socket }
     socket.once('close', () => {
       this.#connections.give(pid)
       if (!this.#connections.holds(pid)) this.#refused.delete(pid)
@@ -286,7 +286,7 @@ export class ClientLimits {
         this.#giveUp(call, 'nothing more of the request comes')
       }
       // Nothing leaves a connection that is not read at all, the end of its calls neither.
-      if (call.givenUp) call.session.destroy()
+      if (call.givenUp) closeConnection(call.session)
       const arriving = method?.requestStream !== true && !stream.readableEnded
       if (arriving && now - startedAt > requestMs) this.#giveUp(call, 'the request does not end')
       const patience = method?.responseStream === true ? messageMs : replyMs
@@ -338,6 +338,13 @@ class WatchedCall extends ServerInterceptingCall {
 
 function ownerOf(session: Http2Session): Owner | undefined {
   return (session.socket as OwnedSocket | undefined)?.[OWNER]
+}
+
+/** The session alone would wait until what it has begun to write is taken, which nobody does. */
+function closeConnection(session: Http2Session): void {
+  const socket = ownerOf(session)?.socket
+  session.destroy()
+  socket?.destroy()
 }
 
 /** What is below the library's own call. There is no other way to it, and the version is fixed. */

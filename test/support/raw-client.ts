@@ -94,6 +94,51 @@ export class RawCall {
   }
 }
 
+/**
+ * A connection that sends calls and reads nothing, not even what the kernel keeps for it. A session of the HTTP/2
+ * library reads whatever happens to its socket, so its frames are written here.
+ */
+export async function deafClient(path: string, method: string, calls: number): Promise<Socket> {
+  const socket = connectSocket(path)
+  await once(socket, 'connect')
+  socket.pause()
+  const [DATA, HEADERS, SETTINGS, WINDOW_UPDATE] = [0, 1, 4, 8]
+  const [END_STREAM, END_HEADERS, INITIAL_WINDOW_SIZE] = [1, 4, 4]
+  const large = 2 ** 30
+  const window = Buffer.alloc(6)
+  window.writeUInt16BE(INITIAL_WINDOW_SIZE)
+  window.writeUInt32BE(large, 2)
+  const more = Buffer.alloc(4)
+  more.writeUInt32BE(large)
+  const fields = { ':method': 'POST', ':scheme': 'http', ':path': method, ':authority': 'localhost' }
+  const headers = literally({ ...fields, 'content-type': 'application/grpc', te: 'trailers' })
+  socket.write('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n')
+  socket.write(Buffer.concat([frame(SETTINGS, 0, 0, window), frame(WINDOW_UPDATE, 0, 0, more)]))
+  for (let i = 0; i < calls; i++) {
+    const stream = 2 * i + 1
+    socket.write(frame(HEADERS, END_HEADERS, stream, headers))
+    socket.write(frame(DATA, END_STREAM, stream, framed(Buffer.alloc(0))))
+  }
+  return socket
+}
+
+function frame(type: number, flags: number, stream: number, payload: Buffer): Buffer {
+  const head = Buffer.alloc(9)
+  head.writeUIntBE(payload.length, 0, 3)
+  head.writeUInt8(type, 3)
+  head.writeUInt8(flags, 4)
+  head.writeUInt32BE(stream, 5)
+  return Buffer.concat([head, payload])
+}
+
+/** Fields of HPACK as literals that are not indexed, each shorter than 127 bytes. */
+function literally(fields: Readonly<Record<string, string>>): Buffer {
+  const text = (value: string) => [Buffer.from([value.length]), Buffer.from(value)]
+  return Buffer.concat(
+    Object.entries(fields).flatMap(([name, value]) => [Buffer.from([0]), ...text(name), ...text(value)]),
+  )
+}
+
 /** A message as gRPC frames it. */
 export function framed(message: Buffer, compressed = false): Buffer {
   const head = Buffer.alloc(5)
