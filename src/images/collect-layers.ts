@@ -1,12 +1,11 @@
 import type { Digest } from '../base/digest.ts'
-import { messageOf } from '../base/errors.ts'
 import type { Layer } from '../model/image.ts'
 import type { Log } from '../observe/log.ts'
 import type { Database } from '../state/database.ts'
+import type { LayerDisposal } from './layer-disposal.ts'
 import type { LayerLeases } from './layer-leases.ts'
-import type { LayerSnapshots } from './layers.ts'
 
-type Store = { readonly db: Database; readonly snapshots: LayerSnapshots; readonly log: Log }
+type Store = { readonly db: Database; readonly disposal: LayerDisposal; readonly log: Log }
 
 /** What no image and no container stands on. */
 export type Garbage = {
@@ -35,7 +34,7 @@ export function findGarbage(db: Database, leases: LayerLeases, without: readonly
  * Deletes the layers that nothing stands on. Rows first: a directory without a row is swept at the next start, and its
  * number is never given again. One synchronous step, so no pull or container can come between.
  */
-export function collectLayers({ db, snapshots, log }: Store, leases: LayerLeases): Garbage {
+export function collectLayers({ db, disposal, log }: Store, leases: LayerLeases): Garbage {
   const garbage = findGarbage(db, leases)
   const { layers, retired } = garbage
   if (layers.length + retired.length === 0) return garbage
@@ -43,13 +42,7 @@ export function collectLayers({ db, snapshots, log }: Store, leases: LayerLeases
     for (const layer of layers) tx.layers.delete(layer.chainId)
     for (const dir of retired) tx.layers.forgetRetired(dir)
   })
-  for (const dir of [...layers.map(layer => layer.dir), ...retired]) {
-    try {
-      snapshots.discard(snapshots.layerPath(dir))
-    } catch (error) {
-      log.warn({ directory: dir, error: messageOf(error) }, 'a deleted layer is left on disk')
-    }
-  }
+  for (const dir of [...layers.map(layer => layer.dir), ...retired]) disposal.discardLayer(dir)
   const bytes = layers.reduce((sum, { size }) => sum + size, 0)
   log.info({ layers: layers.length, replaced: retired.length, bytes }, 'unused layers deleted')
   return garbage

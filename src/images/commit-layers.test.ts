@@ -3,11 +3,13 @@ import { existsSync, mkdirSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { type TestContext, test } from 'node:test'
 import { FakeSnapshots } from '../../test/support/fake-snapshots.ts'
+import { silent } from '../../test/support/image-host.ts'
 import { temporaryDirectory } from '../../test/support/registry-client.ts'
 import { type Digest, digestFromHex } from '../base/digest.ts'
 import { type Effect, setEffectHook } from '../base/effects.ts'
 import { Database } from '../state/database.ts'
 import { LayerCommitter, type StagedLayer } from './commit-layers.ts'
+import { LayerDisposal } from './layer-disposal.ts'
 
 const signal = new AbortController().signal
 
@@ -26,6 +28,7 @@ function setUp(t: TestContext) {
     committer: new LayerCommitter({
       db,
       snapshots,
+      disposal: new LayerDisposal({ db, snapshots, log: silent }),
       pathsOf,
       has: id => db.read.layers.get(id) !== undefined,
       onReplaced: () => undefined,
@@ -146,6 +149,7 @@ test('who waits for a turn is told when nobody can tell whose turn it is', async
   const committer = new LayerCommitter({
     db,
     snapshots,
+    disposal: new LayerDisposal({ db, snapshots, log: silent }),
     pathsOf: () => [],
     has: () => {
       if (isBroken) throw new Error('database is closed')

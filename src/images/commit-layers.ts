@@ -4,6 +4,7 @@ import type { Layer } from '../model/image.ts'
 import type { Database } from '../state/database.ts'
 import { nextDir } from '../state/layers.ts'
 import type { LayerSeal, UnpackedLayer } from '../storage/snapshots.ts'
+import type { LayerDisposal } from './layer-disposal.ts'
 import type { LayerSnapshots, PlannedLayer } from './layers.ts'
 
 /** A layer that is unpacked and verified, in its staging directory. */
@@ -27,6 +28,7 @@ type Named = Finished & { readonly dir: string; readonly before: Layer | undefin
 export type CommitterOptions = {
   readonly db: Database
   readonly snapshots: LayerSnapshots
+  readonly disposal: LayerDisposal
   /** Directories of a committed chain, topmost first. */
   pathsOf(top: Digest | undefined): string[]
   /** Whether a layer is committed and can be stood on. */
@@ -174,7 +176,7 @@ export class LayerCommitter {
    * @returns the error, with what else went wrong
    */
   #undo(layers: readonly Named[], error: unknown): unknown {
-    const { db, snapshots } = this.#options
+    const { db, disposal } = this.#options
     const made = layers.filter(({ before }) => before === undefined).toReversed()
     try {
       if (made.length > 0) {
@@ -182,7 +184,7 @@ export class LayerCommitter {
           for (const { layer } of made) tx.layers.delete(layer.chainId)
         })
       }
-      for (const { dir } of layers) snapshots.discard(snapshots.layerPath(dir))
+      for (const { dir } of layers) disposal.discardLayer(dir)
       return error
     } catch (more) {
       const what = `${messageOf(error)}; undoing it failed: ${messageOf(more)}`

@@ -3,7 +3,7 @@ import type { Digest } from '../base/digest.ts'
 import type { Difference } from '../model/difference.ts'
 import type { Layer } from '../model/image.ts'
 import type { ImageContext } from './image-context.ts'
-import { namedDirs, strayLayerDirs } from './recover-layers.ts'
+import { namedDirs, strayLayerDirs } from './layer-dirs.ts'
 import { nameOf, repairLayer } from './verify-images.ts'
 
 /**

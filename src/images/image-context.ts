@@ -4,6 +4,7 @@ import type { Platform } from '../registry/platform.ts'
 import type { Registry } from '../registry/registry.ts'
 import type { Database } from '../state/database.ts'
 import type { ImageIndex } from './image-index.ts'
+import type { LayerDisposal } from './layer-disposal.ts'
 import type { LayerHealth } from './layer-health.ts'
 import type { LayerLeases } from './layer-leases.ts'
 import type { LayerStore } from './layer-store.ts'
@@ -14,6 +15,7 @@ export type ImageContext = {
   readonly db: Database
   readonly registry: Registry
   readonly snapshots: LayerSnapshots
+  readonly disposal: LayerDisposal
   readonly log: Log
   readonly platform: Platform
   readonly index: ImageIndex

@@ -17,6 +17,7 @@ import type { KeptBlob } from './fetch-layer.ts'
 import { ImageAdmin } from './image-admin.ts'
 import type { ImageContext } from './image-context.ts'
 import { ImageIndex } from './image-index.ts'
+import { LayerDisposal } from './layer-disposal.ts'
 import { LayerHealth } from './layer-health.ts'
 import { LayerLeases } from './layer-leases.ts'
 import { LayerStore } from './layer-store.ts'
@@ -81,6 +82,7 @@ export class ImageService {
   readonly #leases = new LayerLeases()
   readonly #index: ImageIndex
   readonly #health: LayerHealth
+  readonly #disposal: LayerDisposal
   readonly #layers: LayerStore
   readonly #pulls = new SingleFlight<PulledImage>('last-waiter')
   readonly #running = new Map<string, RunningPull>()
@@ -100,8 +102,10 @@ export class ImageService {
     this.#platform = options.platform ?? nodePlatform()
     this.#index = new ImageIndex(db.read.images.all(), pinnedBy(pinnedImages))
     this.#health = new LayerHealth(db, options.log)
+    this.#disposal = new LayerDisposal(options)
     this.#layers = new LayerStore({
       ...options,
+      disposal: this.#disposal,
       leases: this.#leases,
       openPartial: digest => partials?.open(digest),
       onFetched: ({ received, resumed }) => observer?.onDownload(received, resumed),
@@ -114,6 +118,7 @@ export class ImageService {
       db,
       registry: options.registry,
       snapshots: options.snapshots,
+      disposal: this.#disposal,
       log: options.log,
       platform: this.#platform,
       index: this.#index,
@@ -278,7 +283,7 @@ export class ImageService {
 
   /** Deletes the layers that no image, container or pull needs; their files go in the background. */
   async collect(): Promise<void> {
-    collectLayers(this.#options, this.#leases)
+    collectLayers(this.#context, this.#leases)
   }
 
   /** Something may have become garbage. In a moment, so that it is looked for once for many reasons. */
@@ -292,7 +297,7 @@ export class ImageService {
   /** Once, at start, before anything else. */
   async recover(): Promise<void> {
     this.#options.partials?.sweep()
-    await recoverLayers(this.#options, this.#health)
+    await recoverLayers(this.#context, this.#health)
     const { intervalMs } = this.#options.gc
     if (intervalMs > 0) this.#gcTimer = setInterval(() => this.#collectKept(), intervalMs).unref()
     // What a pull had committed when the daemon ended: whoever wanted it will ask again.
@@ -323,6 +328,7 @@ export class ImageService {
     await this.#preloading
     await this.#pulls.settled()
     await this.#layers.settled()
+    this.#disposal.close()
     clearTimeout(this.#retryTimer)
   }
 
@@ -396,7 +402,7 @@ export class ImageService {
     const failed = (error: unknown) =>
       this.#options.log.warn({ error: messageOf(error) }, 'unused layers could not be deleted')
     try {
-      collectLayers(this.#options, this.#leases)
+      collectLayers(this.#context, this.#leases)
       this.#options.db.keepReserve()
       this.makeRoom().catch(failed)
     } catch (error) {

@@ -57,7 +57,7 @@ export async function* importImages(
       yield { kind: 'image', imported: await importOne(context, files, archived, name, signal) }
     }
   } finally {
-    context.snapshots.discard(directory)
+    context.disposal.discardStaged(directory)
   }
 }
 

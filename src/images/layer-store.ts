@@ -7,6 +7,7 @@ import type { Database } from '../state/database.ts'
 import type { UnpackLimits } from '../storage/snapshots.ts'
 import { LayerCommitter } from './commit-layers.ts'
 import { type FetchState, LayerFetch, type LayerReport, type OpenPartial } from './fetch-layer.ts'
+import type { LayerDisposal } from './layer-disposal.ts'
 import type { LayerLeases } from './layer-leases.ts'
 import type { LayerSnapshots, PlannedLayer } from './layers.ts'
 import { asPullError } from './pull-error.ts'
@@ -23,6 +24,7 @@ export type LayerSource = {
 export type LayerStoreOptions = {
   readonly db: Database
   readonly snapshots: LayerSnapshots
+  readonly disposal: LayerDisposal
   readonly leases: LayerLeases
   readonly limits: UnpackLimits
   readonly openPartial: OpenPartial
@@ -145,7 +147,7 @@ export class LayerStore {
     layer: PlannedLayer,
     signal: AbortSignal,
   ): Promise<LayerReport[]> {
-    const { snapshots, onFetched } = this.#options
+    const { snapshots, disposal, onFetched } = this.#options
     const staging = snapshots.stagingPath(hexOf(layer.chainId))
     const fetch = new LayerFetch(this.#options, layer, staging)
     this.#fetches.set(layer.chainId, fetch)
@@ -158,7 +160,7 @@ export class LayerStore {
       return [fetch.report]
     } finally {
       this.#fetches.delete(layer.chainId)
-      snapshots.discard(staging)
+      disposal.discardStaged(staging)
       await fetch.end(isCommitted)
       onFetched(fetch.report)
     }

@@ -1,15 +1,25 @@
 import type { Log } from '../observe/log.ts'
 import type { Database } from '../state/database.ts'
+import { strayLayerDirs } from './layer-dirs.ts'
+import type { LayerDisposal } from './layer-disposal.ts'
 import type { LayerHealth } from './layer-health.ts'
 import type { LayerSnapshots } from './layers.ts'
 
-type Store = { readonly db: Database; readonly snapshots: LayerSnapshots; readonly log: Log }
+type Store = {
+  readonly db: Database
+  readonly snapshots: LayerSnapshots
+  readonly disposal: LayerDisposal
+  readonly log: Log
+}
 
 /**
  * Makes rows and directories agree after an end at any instruction, before anything is pulled: intents and directories
  * that no row names go. A row keeps its place when its directory is lost or another's; the next pull fetches it again.
  */
-export async function recoverLayers({ db, snapshots, log }: Store, health: LayerHealth): Promise<void> {
+export async function recoverLayers(
+  { db, snapshots, disposal, log }: Store,
+  health: LayerHealth,
+): Promise<void> {
   const intents = db.read.layers.extracting()
   if (intents.length > 0) {
     db.transact('layers given up', tx => {
@@ -20,7 +30,7 @@ export async function recoverLayers({ db, snapshots, log }: Store, health: Layer
     })
   }
   const strays = strayLayerDirs(db, snapshots)
-  for (const dir of strays) snapshots.discard(snapshots.layerPath(dir))
+  for (const dir of strays) disposal.discardLayer(dir)
   await snapshots.sweep()
   if (intents.length + strays.length > 0) {
     log.info({ intents: intents.length, directories: strays.length }, 'unfinished layers removed')
@@ -29,16 +39,4 @@ export async function recoverLayers({ db, snapshots, log }: Store, health: Layer
     const damage = snapshots.checkLayer(layer.dir, layer.seal)
     if (damage !== undefined) health.report(layer, damage)
   }
-}
-
-/** Directories that no row names. */
-export function strayLayerDirs(db: Database, snapshots: Pick<LayerSnapshots, 'listLayerDirs'>): string[] {
-  const named = namedDirs(db)
-  return snapshots.listLayerDirs().filter(dir => !named.has(dir))
-}
-
-/** Directories of layers that rows name. */
-export function namedDirs({ read: { layers } }: Database): ReadonlySet<string> {
-  const present = [...layers.committed(), ...layers.extracting()].map(layer => layer.dir)
-  return new Set([...present, ...layers.retired()])
 }

@@ -2,6 +2,8 @@ import { chownSync, existsSync, renameSync, rmSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import type { Readable } from 'node:stream'
 import { effect, effectSync } from '../base/effects.ts'
+import { messageOf } from '../base/errors.ts'
+import { newId } from '../base/ids.ts'
 import type { IdMapping } from '../model/security.ts'
 import type { Log } from '../observe/log.ts'
 import { ensureDir, fsyncDir, namesIn, openDirectory, syncFileSystem } from '../os/files.ts'
@@ -49,6 +51,9 @@ class OverlaySnapshots implements Snapshots {
   readonly #pool: UnpackPool
   readonly #trash: Trash
   readonly #trashDir: string
+  readonly #log: Log
+  /** No name is given twice, by no daemon: what one has left may be deleted at any time. */
+  readonly #run = newId().slice(0, 12)
   #stagings = 0
 
   constructor({ root, workers, gzipProgram, log, isReadOnly = false }: SnapshotOptions) {
@@ -59,11 +64,12 @@ class OverlaySnapshots implements Snapshots {
     this.#empty = ['0', '1'].map(name => join(root, 'empty', name))
     const trash = join(root, 'trash')
     this.#trashDir = trash
+    this.#log = log
     if (!isReadOnly) this.makeDirectories()
     this.#pool = new UnpackPool(workers, gzipProgram, warning =>
       log.warn({ warning }, 'layer unpacked incompletely'),
     )
-    this.#trash = new Trash(trash, fields => log.error(fields, 'trash not deleted'))
+    this.#trash = new Trash(trash, log)
   }
 
   directories(): string[] {
@@ -115,7 +121,7 @@ class OverlaySnapshots implements Snapshots {
   }
 
   stagingPath(key: string): string {
-    return join(this.#staging, `${key.replace(/[^\w.-]/g, '_')}.${++this.#stagings}`)
+    return join(this.#staging, `${key.replace(/[^\w.-]/g, '_')}.${this.#run}-${++this.#stagings}`)
   }
 
   stagedPath(name: string): string {
@@ -269,10 +275,18 @@ class OverlaySnapshots implements Snapshots {
   }
 
   sweep(): void {
-    for (const name of this.listStaging()) this.#trash.discard(this.stagedPath(name))
     const layers = new Set(this.listLayerDirs())
-    for (const name of this.listRecords()) {
-      if (!layers.has(name)) this.#trash.discard(this.recordPath(name))
+    const lone = this.listRecords().filter(name => !layers.has(name))
+    const paths = [
+      ...this.listStaging().map(name => this.stagedPath(name)),
+      ...lone.map(name => this.recordPath(name)),
+    ]
+    for (const path of paths) {
+      try {
+        this.#trash.discard(path)
+      } catch (error) {
+        this.#log.error({ path, error: messageOf(error) }, 'what a pull has left could not be moved away')
+      }
     }
     this.#trash.sweep()
   }

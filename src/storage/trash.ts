@@ -2,8 +2,10 @@ import { existsSync, readdirSync, renameSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { sleep } from '../base/clock.ts'
 import { effectSync } from '../base/effects.ts'
-import { errnoOf, messageOf } from '../base/errors.ts'
+import { errnoOf, messageOf, precondition } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
+import { Retries } from '../base/retries.ts'
+import type { Log } from '../observe/log.ts'
 import { mountPointsBelow } from '../os/mounts.ts'
 import { run } from '../os/spawn.ts'
 
@@ -13,7 +15,7 @@ const RM = '/bin/rm'
 const MAX_AT_ONCE = 100
 // Leaves whoever discards alone (a pod is often followed by the next), and makes one run of many containers.
 const PAUSE_MS = 1000
-// Millions of files on a slow disk; what is left then is tried again at the next start.
+// Millions of files on a slow disk; what is left then is tried again.
 const TIMEOUT_MS = 30 * 60_000
 // Enough to say what is wrong.
 const MAX_OUTPUT = 4096
@@ -24,15 +26,17 @@ const MAX_OUTPUT = 4096
  */
 export class Trash {
   readonly #dir: string
-  readonly #warn: (fields: { paths: readonly string[]; error: string }) => void
+  readonly #log: Log
+  readonly #retries: Retries
   readonly #closing = new AbortController()
-  /** Names that could not be deleted; tried again at the next sweep. */
+  /** Names that could not be deleted; tried again later, and at a sweep. */
   readonly #stuck = new Set<string>()
   #emptying: Promise<void> | undefined
 
-  constructor(dir: string, warn: (fields: { paths: readonly string[]; error: string }) => void) {
+  constructor(dir: string, log: Log) {
     this.#dir = dir
-    this.#warn = warn
+    this.#log = log
+    this.#retries = new Retries({ log })
   }
 
   /** Gone by its name when this returns; nothing happens if there is nothing. */
@@ -60,6 +64,7 @@ export class Trash {
 
   /** What is not deleted by now waits for the next sweep. */
   async close(): Promise<void> {
+    this.#retries.close()
     this.#closing.abort()
     await this.#emptying
   }
@@ -73,10 +78,19 @@ export class Trash {
     try {
       for (let names = this.#next(); names.length > 0; names = this.#next()) await this.#delete(names)
     } catch (error) {
-      this.#warn({ paths: [this.#dir], error: messageOf(error) })
+      this.#later([this.#dir], messageOf(error))
     } finally {
       this.#emptying = undefined // what is discarded from here on starts anew
     }
+  }
+
+  #later(paths: readonly string[], error: string): void {
+    this.#log.error({ paths, error }, 'trash not deleted')
+    this.#retries.later(`emptying ${this.#dir}`, async () => {
+      this.sweep()
+      await this.emptied()
+      if (this.#stuck.size > 0) throw precondition(`${this.#stuck.size} directories could not be deleted`)
+    })
   }
 
   #next(): string[] {
@@ -94,7 +108,7 @@ export class Trash {
     const left = paths.filter(path => existsSync(path))
     if (left.length === 0 || this.#closing.signal.aborted) return
     for (const path of left) this.#stuck.add(basename(path))
-    this.#warn({ paths: left, error: [trouble, ...mounted.map(at => `${at} is mounted`)].join('; ') })
+    this.#later(left, [trouble, ...mounted.map(at => `${at} is mounted`)].join('; '))
   }
 
   /** @returns what rm(1) said */

@@ -152,9 +152,7 @@ test('what is discarded is gone by name at once, and what cannot be deleted is t
   assert.match(JSON.stringify(store.logged), /busy.*is mounted.*trash not deleted/)
   assert.ok(existsSync(store.path('empty/0')))
   unmount(store.path('trash', left, 'mounted'))
-  snapshots.sweep()
-  await store.emptied()
-  assert.deepEqual(readdirSync(store.path('trash')), [])
+  await until(() => readdirSync(store.path('trash')).length === 0, 'it is tried again without being asked')
 })
 
 test('staging directories never have the same name, and stay in their folder', () => {

@@ -143,7 +143,7 @@ export function recordingLog(lines: LogFields[]): Log {
   return { ...silent, info: fields => void lines.push(fields) }
 }
 
-const silent: Log = {
+export const silent: Log = {
   trace: () => undefined,
   debug: () => undefined,
   info: () => undefined,
