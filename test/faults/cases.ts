@@ -5,7 +5,7 @@ import { crashed } from '../support/daemon.ts'
 import { footprint } from '../support/footprint.ts'
 import { until } from '../support/wait.ts'
 import { assertInvariants, everything } from './invariants.ts'
-import type { Attempt, Operation } from './operations.ts'
+import { type Attempt, type Operation, START } from './operations.ts'
 import type { Point } from './points.ts'
 import { type FaultRig, isDeath } from './rig.ts'
 
@@ -30,6 +30,9 @@ export function notApplicable(mode: Mode, operation: Operation, point: Point): s
   }
   if (mode === 'hang' && point.kind === 'sync') {
     return 'a system call that does not come back holds up the whole daemon, which its watchdog ends: see kill'
+  }
+  if (mode === 'hang' && operation.name === START) {
+    return 'a start that does not come to an end is killed by who started it: see kill'
   }
   return undefined
 }
@@ -103,45 +106,52 @@ async function failOnce(rig: FaultRig, attempt: Attempt, { name, address }: Poin
   const outcome = await settle(attempt.call(rig.daemon.client))
   await struck(rig)
   assertClear(outcome)
-  await assertAlive(rig)
+  await assertAlive(rig, attempt, outcome)
   rig.plan('')
+  if (attempt.isStart) await rig.daemon.restart()
   await assertInvariants(rig)
   await again(rig, attempt, outcome)
 }
 
 async function failOn(rig: FaultRig, attempt: Attempt, { name, address }: Point): Promise<void> {
   rig.plan(`failfrom@${address}:${errnoFor(name)}`)
-  let outcome = await settle(attempt.call(rig.daemon.client))
+  using patient = attempt.isStart ? undefined : await rig.client(PATIENT_MS)
+  const client = patient ?? rig.daemon.client
+  let outcome = await settle(attempt.call(client))
   await struck(rig)
   assertClear(outcome)
   if (outcome !== undefined) {
-    outcome = await settle(attempt.retry?.() ?? attempt.call(rig.daemon.client))
+    outcome = await settle(attempt.retry?.() ?? attempt.call(client))
     assertClear(outcome)
   }
-  await assertAlive(rig)
-  await recover(rig, address)
+  await assertAlive(rig, attempt, outcome)
+  await recover(rig, attempt, address)
   await again(rig, attempt, outcome)
 }
 
-/** Half of the points heal while the daemon runs; for the others it is started again. */
-async function recover(rig: FaultRig, address: string): Promise<void> {
+/** Half of the points heal while the daemon runs; for the others, and for what failed in a start, it is started again. */
+async function recover(rig: FaultRig, attempt: Attempt, address: string): Promise<void> {
   rig.plan('')
-  if (address.length % 2 === 1) await rig.daemon.restart()
+  if (attempt.isStart || address.length % 2 === 1) await rig.daemon.restart()
   await assertInvariants(rig)
 }
 
 async function failAll(rig: FaultRig, attempt: Attempt, { address }: Point): Promise<void> {
   rig.plan(`failall@${address}`)
-  const outcome = await settle(attempt.call(rig.daemon.client))
+  using patient = attempt.isStart ? undefined : await rig.client(PATIENT_MS)
+  const client = patient ?? rig.daemon.client
+  const outcome = await settle(attempt.call(client))
   await struck(rig)
   assertClear(outcome)
-  await assertAlive(rig)
+  await assertAlive(rig, attempt, outcome)
   rig.plan('')
   await rig.daemon.restart()
   await assertInvariants(rig)
   await again(rig, attempt, outcome)
 }
 
+/** Of a client that waits for what is tried again, but not for ever: an exit that cannot be recorded. */
+const PATIENT_MS = 10_000
 /** Of a client that does not wait for what hangs. */
 const IMPATIENT_MS = 2_500
 /** An answer from memory is there within, however busy the machine. */
@@ -158,8 +168,8 @@ async function hang(rig: FaultRig, attempt: Attempt, { address }: Point): Promis
   await other.runtime('ListContainers', {})
   await other.image('ListImages', {})
   if (outcome !== undefined) assertClear(await settle(attempt.call(impatient)))
-  await assertAlive(rig)
-  await recover(rig, address)
+  await assertAlive(rig, attempt, outcome)
+  await recover(rig, attempt, address)
   await again(rig, attempt, outcome)
 }
 
@@ -190,8 +200,9 @@ function assertClear(outcome: Outcome): void {
   assert.doesNotMatch(error.message, /undefined|\[object|TypeError|is not a function|Cannot read/)
 }
 
-/** The daemon has lived through it: at once, and a turn of its event loop later. */
-async function assertAlive({ daemon }: FaultRig): Promise<void> {
+/** The daemon has lived through it: at once, and a turn of its event loop later. A start may have given up. */
+async function assertAlive({ daemon }: FaultRig, attempt: Attempt, outcome: Outcome): Promise<void> {
+  if (attempt.isStart && outcome !== undefined) return
   await sleep(1)
   try {
     await daemon.client.runtime('Version', {})

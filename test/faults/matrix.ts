@@ -1,6 +1,6 @@
 import { messageOf } from '../../src/base/errors.ts'
 import { Missed, type Mode, notApplicable, runCase } from './cases.ts'
-import { OPERATIONS, type Operation } from './operations.ts'
+import { type Attempt, OPERATIONS, type Operation } from './operations.ts'
 import { type Point, pointsOf } from './points.ts'
 import { FaultRig } from './rig.ts'
 
@@ -35,7 +35,9 @@ export class Matrix {
     const known = this.#points.get(operation.name)
     if (known !== undefined) return known
     const rig = await this.#ready()
+    rig.plan('')
     const attempt = await operation.prepare(rig)
+    await rig.quiet()
     rig.plan('')
     await attempt.call(rig.daemon.client)
     await rig.quiet()
@@ -72,7 +74,7 @@ export class Matrix {
       const rig = await this.#ready()
       const logged = rig.daemon.log.length
       try {
-        await runCase(rig, await operation.prepare(rig), point, mode)
+        await runCase(rig, await prepared(rig, operation, point), point, mode)
         return done('passed')
       } catch (error) {
         const log = rig.daemon.log.slice(logged)
@@ -100,6 +102,14 @@ export class Matrix {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#rig?.[Symbol.asyncDispose]()
   }
+}
+
+/** What is deleted for the case before is no effect of this one. */
+async function prepared(rig: FaultRig, operation: Operation, { address }: Point): Promise<Attempt> {
+  rig.plan('')
+  const attempt = await operation.prepare(rig)
+  if (address.includes('/bin/rm')) await rig.quiet()
+  return attempt
 }
 
 function resultOf(

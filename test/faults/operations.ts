@@ -9,9 +9,12 @@ import { findTools } from '../support/tools.ts'
 import { until } from '../support/wait.ts'
 import { pushImage } from './push-image.ts'
 import type { FaultRig } from './rig.ts'
+import { startAfterKill } from './start.ts'
 
 /** One try of an operation, on things of its own. */
 export type Attempt = {
+  /** The call starts the daemon, which may give up; the next start has no excuse. */
+  readonly isStart?: true
   /** The call, the same each time. */
   call(client: BerthClient): Promise<void>
   /** The call again, where a client that finds out what the first one did would send another one, or none. */
@@ -30,6 +33,9 @@ export type Operation = {
   readonly relists: boolean
   prepare(rig: FaultRig): Promise<Attempt>
 }
+
+/** The one operation that has no daemon to call. */
+export const START = 'a start after a kill'
 
 export const OPERATIONS: readonly Operation[] = [
   operation('RunPodSandbox', rig => runPod(rig, {})),
@@ -63,6 +69,7 @@ export const OPERATIONS: readonly Operation[] = [
   operation('UpdatePodSandboxResources', updatePod),
   operation('ExecSync', execSync),
   operation('ReopenContainerLog', reopenLog),
+  operation(START, startAfterKill),
 ]
 
 function operation(name: string, prepare: Operation['prepare'], skip: string | false = false): Operation {
@@ -180,9 +187,12 @@ async function stopContainer(
   }
 }
 
-async function removeContainer({ daemon, kubelet }: FaultRig, script: string): Promise<Attempt> {
+async function removeContainer(rig: FaultRig, script: string): Promise<Attempt> {
+  const { daemon, kubelet } = rig
   const id = await kubelet.run(await kubelet.runPod(), script)
   if (script !== FOREVER) await kubelet.exited(id)
+  // What is cleaned up after an exit is no effect of the removal.
+  if (script !== FOREVER) await rig.quiet()
   return {
     async call(client) {
       await client.runtime('RemoveContainer', { container_id: id })
@@ -221,6 +231,7 @@ async function removePod(rig: FaultRig): Promise<Attempt> {
   const pod = await podWithEverything(rig, { pid: 'CONTAINER' })
   const ended = await kubelet.run(pod, 'exit 3')
   await kubelet.exited(ended)
+  await rig.quiet()
   return {
     async call(client) {
       await client.runtime('RemovePodSandbox', { pod_sandbox_id: pod.id })

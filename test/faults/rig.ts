@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { sleep } from '../../src/base/clock.ts'
@@ -70,12 +70,12 @@ export class FaultRig {
     }
   }
 
-  /** No effect has come for a while. */
+  /** No effect has come for a while, and nothing waits for being deleted. */
   async quiet(): Promise<void> {
     let before = -1
     await until('the daemon has no effects any more', async () => {
       const { length } = this.traced().effects
-      if (length === before) return true
+      if (length === before && readdirSync(join(this.daemon.root, 'trash')).length === 0) return true
       before = length
       await sleep(QUIET_MS)
       return false
