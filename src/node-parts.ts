@@ -102,6 +102,9 @@ export async function openHandlers(
           : { findRuntime: () => findProgram(handler.name, { PATH: dirname(handler.path) }) }),
         runtimeRoot: handler.root,
         conmonPath: handler.monitorPath,
+        ...(handler.isMonitorPathGiven
+          ? {}
+          : { findConmon: () => findProgram('conmon', { PATH: dirname(handler.monitorPath) }) }),
         exitsDir: paths.exits,
         socketsDir: paths.sockets,
         env: { TMPDIR: paths.temporary, ...handler.monitorEnv },

@@ -24,6 +24,8 @@ export type RuntimeHandler = {
   readonly root: string
   readonly allowedAnnotations: readonly string[]
   readonly monitorPath: string
+  /** The configuration names it; else it is looked for. */
+  readonly isMonitorPathGiven: boolean
   /** `pod`, '' (the daemon's own cgroup) or a path below the cgroup root. */
   readonly monitorCgroup: string
   readonly monitorEnv: Readonly<Record<string, string>>

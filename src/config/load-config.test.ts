@@ -227,6 +227,7 @@ test('runtimes add up over files and flags, key by key', () => {
     root: '/run/x/runtimes/crun',
     allowedAnnotations: [],
     monitorPath: '/c/conmon',
+    isMonitorPathGiven: true,
     monitorCgroup: '/system.slice',
     monitorEnv: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', A: 'b' },
     noSyncLog: false,
@@ -238,7 +239,10 @@ test('a state directory that other programs share is not used', () => {
   write('shared-root', '[crio.runtime.runtimes.runc]\nruntime_root = "/run/runc"\n')
   const { config, warnings } = load()
   const { runc } = config.runtime.runtimes
-  assert.deepEqual([runc?.root, runc?.isPathGiven], ['/run/berth/runtimes/runc', false])
+  assert.deepEqual(
+    [runc?.root, runc?.isPathGiven, runc?.isMonitorPathGiven],
+    ['/run/berth/runtimes/runc', false, false],
+  )
   assert.match(warnings.join(), /:2: runtime_root "\/run\/runc" is not used/)
 })
 

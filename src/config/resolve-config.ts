@@ -62,7 +62,10 @@ export function resolveConfig(resolution: Resolution): Config {
   const config: Config = {
     ...draft,
     api: { ...draft.api, listen: draft.api.listen || join(runroot, 'berth.sock') },
-    runtime: { ...runtime, runtimes: resolveHandlers(resolution, runtime, runroot) },
+    runtime: {
+      ...runtime,
+      runtimes: resolveHandlers(resolution, runtime, draft.runtime.conmon !== '', runroot),
+    },
     image: {
       ...draft.image,
       unpackWorkers: draft.image.unpackWorkers || Math.min(2, availableParallelism()),

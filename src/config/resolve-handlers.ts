@@ -32,6 +32,7 @@ const SHARED_ROOTS = [
 export function resolveHandlers(
   input: Input,
   runtime: Pick<Config['runtime'], 'defaultRuntime' | 'conmon' | 'conmonCgroup' | 'conmonEnv'>,
+  isConmonGiven: boolean,
   runroot: string,
 ): Readonly<Record<string, RuntimeHandler>> {
   const resolved: Record<string, RuntimeHandler> = {}
@@ -43,6 +44,7 @@ export function resolveHandlers(
       root: values.runtimeRoot || join(runroot, 'runtimes', name),
       allowedAnnotations: values.allowedAnnotations,
       monitorPath: values.monitorPath || runtime.conmon,
+      isMonitorPathGiven: isConmonGiven || values.monitorPath !== '',
       monitorCgroup: cgroupPath(values.monitorCgroup) || runtime.conmonCgroup,
       monitorEnv: assignments([...runtime.conmonEnv, ...values.monitorEnv]),
       noSyncLog: values.noSyncLog,

@@ -36,6 +36,8 @@ const MAX_SOCKETS_DIR = 35
 export type ConmonOptions = {
   /** Absolute. */
   readonly conmonPath: string
+  /** Where it is by now, whenever it is asked who it is; without this, it stays where it was. */
+  readonly findConmon?: () => string
   /** One file per exited container, tmpfs. */
   readonly exitsDir: string
   /** One link per container, tmpfs; a short path. */
@@ -59,6 +61,7 @@ export type Processes = { readonly init: ProcessRef; readonly monitor: ProcessRe
 export class Conmon {
   readonly #options: ConmonOptions
   readonly #cli: OciCli
+  #path: string
 
   constructor(options: ConmonOptions, cli: OciCli) {
     if (Buffer.byteLength(options.socketsDir) > MAX_SOCKETS_DIR) {
@@ -69,17 +72,19 @@ export class Conmon {
     }
     this.#options = options
     this.#cli = cli
+    this.#path = options.conmonPath
   }
 
   /** @throws BerthError precondition if it is missing or too old */
   async checkVersion(): Promise<void> {
-    const { conmonPath, env } = this.#options
-    const result = await run(conmonPath, { args: ['--version'], env, timeoutMs: 10_000 })
+    const { findConmon, env } = this.#options
+    this.#path = findConmon?.() ?? this.#path
+    const result = await run(this.#path, { args: ['--version'], env, timeoutMs: 10_000 })
     const match = /conmon version (\d+)\.(\d+)\.(\d+)/.exec(result.stdout.toString())
     const [major = 0, minor = 0, patch = 0] = match?.slice(1).map(Number) ?? []
     if (major > 2 || (major === 2 && (minor > 1 || (minor === 1 && patch >= 2)))) return
     const found = match === null ? readableError(result.stdout.toString()) : match[0]
-    throw new BerthError('precondition', `${conmonPath}: expected conmon 2.1.2 or later, found ${found}`)
+    throw new BerthError('precondition', `${this.#path}: expected conmon 2.1.2 or later, found ${found}`)
   }
 
   /**
@@ -90,7 +95,7 @@ export class Conmon {
     if (signal?.aborted === true) throw cancelled(request.id, signal)
     const { paths, monitorCgroup } = request
     this.#removeLink(request.id)
-    const child = start(this.#options.conmonPath, {
+    const child = start(this.#path, {
       args: this.#arguments(request),
       // In the C locale it takes no argument that is not ASCII.
       env: { LC_ALL: 'C.UTF-8', ...this.#options.env, _OCI_SYNCPIPE: '3', _OCI_STARTPIPE: '4' },
@@ -154,12 +159,13 @@ export class Conmon {
 
   /**
    * One that a daemon started just before it died may not have written its pid yet, and would go on. Only then are all
-   * processes looked at: it has a bundle, and no such file in it.
+   * processes looked at: it has a bundle, and no such file in it. Where its program was then says nothing of where it is
+   * now: the directory for its exit file is this daemon's alone.
    */
   #monitors(bundle: string, id: string): ProcessRef[] {
     if (!existsSync(bundle) || existsSync(monitorPidFile(bundle)))
       return [findMonitor(bundle, id) ?? []].flat()
-    return processesWithArguments(this.#options.conmonPath, id)
+    return processesWithArguments('--exit-dir', this.#options.exitsDir, id)
   }
 
   /** What it leaves outside the bundle. */

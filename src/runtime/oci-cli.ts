@@ -85,19 +85,21 @@ export class OciCli {
     )
   }
 
-  /** Commands of this kind that were given by a daemon before this one, by the container they are for. */
+  /**
+   * Commands of this kind that were given by a daemon before this one, by the container they are for. The program may
+   * have been elsewhere then; its `--root` is this daemon's alone, and of a monitor it is an argument's argument.
+   */
   leftCommands(command: string): Map<string, LeftCommand> {
-    const left = processesWithArguments(this.path, this.#options.runtimeRoot, command)
-    return new Map(
-      left.map(ref => [
-        argumentsOf(ref.pid).at(-1) ?? '',
-        {
-          ended: async () => {
-            if (!(await hasEnded(ref, this.commandLimitMs))) await killTree(ref)
-          },
-        },
-      ]),
-    )
+    const left = new Map<string, LeftCommand>()
+    for (const ref of processesWithArguments('--root', this.#options.runtimeRoot, command)) {
+      const args = argumentsOf(ref.pid)
+      if (args.includes('--runtime-arg')) continue
+      const ended = async () => {
+        if (!(await hasEnded(ref, this.commandLimitMs))) await killTree(ref)
+      }
+      left.set(args.at(-1) ?? '', { ended })
+    }
+    return left
   }
 
   /** Runtimes keep one directory per container; asking them costs a process. */
