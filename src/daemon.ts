@@ -93,7 +93,7 @@ async function compose(
     cgroups,
     writable: id => containerStats.writable(id),
     network: podNetwork,
-    pressure: cgroupFeatures(cgroups).pressure,
+    counted: { version: cgroups.version, ...cgroupFeatures(cgroups) },
   })
   const pods = new PodService(podContext, podStats, podMetrics)
 

@@ -9,7 +9,7 @@ import { type GroupReading, groupMetrics, type Sampler, samplerFor } from './gro
 import { METRICS as M } from './metric-table.ts'
 
 export type ContainerMetricsOptions = {
-  readonly cgroups: Pick<Cgroups, 'stats' | 'applied' | 'oomKills' | 'pids'>
+  readonly cgroups: Pick<Cgroups, 'stats' | 'applied' | 'oomKills' | 'hugetlb' | 'pids'>
   /** Usage of a container's writable layer. */
   readonly writable: (id: string) => DiskUsage
 }
@@ -25,6 +25,7 @@ export function readGroup(
     stats,
     limits: cgroups.applied(path),
     oomKills: cgroups.oomKills(path),
+    hugetlb: cgroups.hugetlb(path),
     processes: cgroups.pids(path).length,
   }
 }

@@ -49,7 +49,7 @@ export async function createContainer(
       return container.id
     } catch (error) {
       await undo(context, container, error)
-      throw createFailure(error)
+      throw createFailure(error, config.resources?.unified)
     }
   })
 }

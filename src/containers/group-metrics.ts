@@ -1,5 +1,5 @@
 import type { Metric, MetricDescriptor } from '../model/metrics.ts'
-import type { AppliedLimits, CgroupStats, IoStats, PressureLine } from '../os/cgroup/cgroup.ts'
+import type { AppliedLimits, CgroupStats, HugetlbUsage, IoStats, PressureLine } from '../os/cgroup/cgroup.ts'
 import { METRICS as M } from './metric-table.ts'
 
 /** Makes the metrics of one pod or container. */
@@ -20,11 +20,12 @@ export type GroupReading = {
   readonly stats: CgroupStats
   readonly limits: AppliedLimits
   readonly oomKills: number
+  readonly hugetlb: readonly HugetlbUsage[]
   readonly processes: number
 }
 
 export function groupMetrics(sample: Sampler, reading: GroupReading): Metric[] {
-  const { stats, limits, oomKills, processes } = reading
+  const { stats, limits, oomKills, hugetlb, processes } = reading
   const { cpu, pids } = stats
   return [
     ...sample(M.lastSeen, seconds(stats.timestamp)),
@@ -35,6 +36,10 @@ export function groupMetrics(sample: Sampler, reading: GroupReading): Metric[] {
     ...sample(M.cpuThrottledPeriods, cpu.throttledPeriods),
     ...sample(M.cpuThrottled, seconds(cpu.throttledNs)),
     ...memoryMetrics(sample, stats.memory),
+    ...hugetlb.flatMap(({ pageSize, usage, maxUsage }) => [
+      ...sample(M.hugetlbUsage, usage, pageSize),
+      ...sample(M.hugetlbMaxUsage, maxUsage, pageSize),
+    ]),
     ...sample(M.oomEvents, oomKills),
     ...sample(M.processes, processes),
     ...sample(M.threads, pids.current),

@@ -25,6 +25,12 @@ export const METRICS = {
   memoryKernel: gauge('memory_kernel_usage', 'Memory of the kernel on behalf of the group, bytes'),
   memoryFailcnt: counter('memory_failcnt', 'How often the memory limit was met'),
   memoryFailures: counter('memory_failures_total', 'Page faults', 'failure_type', 'scope'),
+  hugetlbUsage: gauge('hugetlb_usage_bytes', 'Huge pages in use or reserved, bytes', 'pagesize'),
+  hugetlbMaxUsage: gauge(
+    'hugetlb_max_usage_bytes',
+    'Most huge pages in use or reserved so far, bytes',
+    'pagesize',
+  ),
   oomEvents: counter('oom_events_total', 'Processes that the kernel killed for memory'),
 
   processes: gauge('processes', 'Processes'),
@@ -93,9 +99,22 @@ export const METRICS = {
   txDropped: counter('network_transmit_packets_dropped_total', 'Packets dropped when sent', 'interface'),
 } as const satisfies Readonly<Record<string, MetricDescriptor>>
 
-/** @param pressure the kernel accounts pressure in groups: without it those metrics would never have a value */
-export function metricDescriptors(pressure: boolean): MetricDescriptor[] {
-  return Object.values(METRICS).filter(({ name }) => pressure || !name.startsWith('container_pressure_'))
+/** What the control groups of this node count beside the rest. */
+export type Counted = {
+  readonly version: 1 | 2
+  readonly pressure: boolean
+  readonly hugepageSizes: readonly string[]
+}
+
+/** Without those that would never have a value on this node. */
+export function metricDescriptors({ version, pressure, hugepageSizes }: Counted): MetricDescriptor[] {
+  const isCounted = ({ name }: MetricDescriptor) => {
+    if (name.startsWith('container_pressure_')) return pressure
+    if (name === METRICS.hugetlbMaxUsage.name) return version === 1 && hugepageSizes.length > 0
+    if (name === METRICS.hugetlbUsage.name) return hugepageSizes.length > 0
+    return true
+  }
+  return Object.values(METRICS).filter(isCounted)
 }
 
 function describer(kind: MetricDescriptor['kind']) {

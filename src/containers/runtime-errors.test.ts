@@ -37,6 +37,22 @@ test('what a runtime says of a request becomes the field that is at fault', () =
   assert.equal(told(updateFailure(internal(limit))), `invalid linux: ${limit}`)
 })
 
+test('a file of version 2 that is named by a request, and by a runtime that could not write it', () => {
+  const unified = { 'io.max': '8:0 rbps=x', 'io.none': '1' }
+  for (const words of [
+    'unable to set unified resource "io.none": openat2 /sys/fs/cgroup/a/io.none: no such file or directory',
+    'open `io.none` for writing: No such file or directory',
+    'failed to write "8:0 rbps=x": write /sys/fs/cgroup/a/io.max: invalid argument',
+  ]) {
+    const error = internal(words)
+    assert.equal(told(createFailure(error, unified)), `invalid config.linux.resources.unified: ${words}`)
+    assert.equal(told(updateFailure(error, unified)), `invalid linux.unified: ${words}`)
+  }
+  const other = internal('write /sys/fs/cgroup/a/io.maximum: no space left on device')
+  assert.equal(createFailure(other, unified), other)
+  assert.equal(updateFailure(other, unified), other)
+})
+
 test('what is not the fault of a request stays what it is', () => {
   const broken = internal('runc create failed: cannot allocate memory')
   const missing = new BerthError('not-found', 'exec: "x"')

@@ -15,10 +15,18 @@ const FIELDS: ReadonlyArray<readonly [RegExp, string]> = [
   [/error mounting .*(?:not a directory|is a directory|file exists|too long)/, 'config.mounts'],
 ]
 
-/** A container that could not be created, told by the request's field where that is at fault and not the node. */
-export function createFailure(error: unknown): unknown {
+type Unified = Readonly<Record<string, string>>
+
+/**
+ * A container that could not be created, told by the request's field where that is at fault and not the node.
+ * @param unified files of version 2 that the request names
+ */
+export function createFailure(error: unknown, unified: Unified = {}): unknown {
   if (!isCode(error, 'internal')) return error
   const words = messageOf(error)
+  if (namesFile(words, unified)) {
+    return new BerthError('invalid', `config.linux.resources.unified: ${words}`, error)
+  }
   const field = FIELDS.find(([pattern]) => pattern.test(words))?.[1]
   if (field !== undefined) return new BerthError('invalid', `${field}: ${words}`, error)
   return execFailure('config.command', error)
@@ -31,7 +39,15 @@ export function execFailure(field: string, error: unknown): unknown {
 }
 
 /** The same of new limits. */
-export function updateFailure(error: unknown): unknown {
-  const isRefused = isCode(error, 'internal') && LIMIT.test(messageOf(error))
-  return isRefused ? new BerthError('invalid', `linux: ${messageOf(error)}`, error) : error
+export function updateFailure(error: unknown, unified: Unified = {}): unknown {
+  if (!isCode(error, 'internal')) return error
+  const words = messageOf(error)
+  if (namesFile(words, unified)) return new BerthError('invalid', `linux.unified: ${words}`, error)
+  return LIMIT.test(words) ? new BerthError('invalid', `linux: ${words}`, error) : error
+}
+
+/** One that this kernel does not have, or a value that it does not take: every runtime names the file. */
+function namesFile(words: string, unified: Unified): boolean {
+  const names: readonly string[] = words.match(/[A-Za-z0-9_.]+/g) ?? []
+  return Object.keys(unified).some(key => names.includes(key))
 }

@@ -37,7 +37,7 @@ export async function updateContainer(
         },
       )
     } catch (error) {
-      throw updateFailure(error)
+      throw updateFailure(error, update.unified)
     }
     context.catalog.updateContainer(id, { resources })
   })

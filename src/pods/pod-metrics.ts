@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises'
 import { type ContainerMetricsOptions, containerMetrics, readGroup } from '../containers/container-metrics.ts'
 import { groupMetrics, type Sampler, samplerFor } from '../containers/group-metrics.ts'
-import { METRICS as M, metricDescriptors } from '../containers/metric-table.ts'
+import { type Counted, METRICS as M, metricDescriptors } from '../containers/metric-table.ts'
 import type { Metric, MetricDescriptor, PodMetrics } from '../model/metrics.ts'
 import type { Pod } from '../model/pod.ts'
 import type { InterfaceCounters } from '../os/net-dev.ts'
@@ -12,8 +12,7 @@ import { ownsCgroup } from './pod-stats.ts'
 export type PodMetricsOptions = ContainerMetricsOptions & {
   readonly catalog: Pick<Catalog, 'pod' | 'containersOf'>
   readonly network: PodNetworkReader
-  /** The kernel accounts pressure in control groups. */
-  readonly pressure: boolean
+  readonly counted: Counted
 }
 
 /** Metrics of ready pods and of those of their containers that run. */
@@ -26,7 +25,7 @@ export class PodMetricsReader {
 
   /** Each of them has values, for pods or containers that use what it counts. */
   descriptors(): MetricDescriptor[] {
-    return metricDescriptors(this.#options.pressure)
+    return metricDescriptors(this.#options.counted)
   }
 
   /** Of those that are still there when their turn comes; other work gets done in between. */

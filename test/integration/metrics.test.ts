@@ -59,6 +59,11 @@ test('every metric is described, and what is described has values with as many l
   for (const name of WANTED) assert.ok(described.has(`container_${name}`), name)
   const pressure = ['io.pressure', 'unified/io.pressure'].some(name => existsSync(`/sys/fs/cgroup/${name}`))
   assert.equal(described.has('container_pressure_io_stalled_seconds_total'), pressure)
+  if (!existsSync('/sys/fs/cgroup/cgroup.controllers')) {
+    const hugetlb = existsSync('/sys/fs/cgroup/hugetlb/cgroup.procs')
+    assert.equal(described.has('container_hugetlb_usage_bytes'), hugetlb)
+    assert.equal(described.has('container_hugetlb_max_usage_bytes'), hugetlb)
+  }
   for (const { name, help } of descriptors) assert.notEqual(help, '', name)
 
   const pod = await kubelet().runPod()

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict'
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { test } from 'node:test'
 import type { LinuxContainerResources } from '../../src/cri/generated/runtime/v1/LinuxContainerResources.ts'
@@ -111,10 +111,25 @@ test('huge pages are left to nodes that count them; files of cgroup v2 to nodes 
   const pod = await kubelet().runPod()
   const pages = { hugepage_limits: [{ page_size: '2MB', limit: 4 * MIB }] }
   const id = await kubelet().run(pod, FOREVER, { linux: { resources: pages } })
-  await kubelet().daemon.client.runtime('UpdateContainerResources', { container_id: id, linux: pages })
+  const more = { hugepage_limits: [{ page_size: '2MB', limit: 6 * MIB }] }
   const group = `/sys/fs/cgroup/hugetlb${groupOf(pod)}/berth-${id}`
-  if (existsSync('/sys/fs/cgroup/hugetlb')) {
-    assert.equal(readFileSync(join(group, 'hugetlb.2MB.limit_in_bytes'), 'utf8'), `${4 * MIB}\n`)
+  const limits = () =>
+    readdirSync(group)
+      .filter(name => /^hugetlb\.2MB\.(rsvd\.)?limit_in_bytes$/.test(name))
+      .map(name => Number(readFileSync(join(group, name), 'utf8')))
+  const has = existsSync('/sys/fs/cgroup/hugetlb/cgroup.procs')
+  if (has) assert.equal(limits()[0], 4 * MIB)
+  await kubelet().daemon.client.runtime('UpdateContainerResources', { container_id: id, linux: more })
+  if (has) assert.deepEqual(new Set(limits()), new Set([6 * MIB]))
+  const { container_metrics } = (
+    await kubelet().daemon.client.runtime('ListPodSandboxMetrics', {})
+  ).pod_metrics.find(({ pod_sandbox_id }) => pod_sandbox_id === pod.id)!
+  const pagesOf = (name: string) =>
+    container_metrics[0]?.metrics.filter(metric => metric.name === name).map(one => one.label_values.at(-1))
+  const counted = pagesOf('container_hugetlb_usage_bytes')
+  if (cgroups.version === 1) {
+    assert.equal(counted?.includes('2MB'), has)
+    assert.deepEqual(pagesOf('container_hugetlb_max_usage_bytes'), counted)
   }
   const create = kubelet().create(pod, FOREVER, {
     linux: { resources: { unified: { 'memory.high': '8388608' } } },

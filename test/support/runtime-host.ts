@@ -112,7 +112,7 @@ export class RuntimeHost {
           kernel: kernelRelease(),
           cgroupVersion: this.cgroups.version,
           swapAccounting: false,
-          hugetlb: false,
+          hugepageSizes: [],
           ...changes.host,
         },
         defaults: { apparmorProfile: '', ...changes.defaults },

@@ -141,7 +141,7 @@ export function specInput(changes: SpecChanges = {}): SpecInput {
       hardLimit: () => 2n ** 64n - 1n,
       cgroupVersion: 2,
       swapAccounting: true,
-      hugetlb: true,
+      hugepageSizes: ['2MB', '1GB'],
       apparmor: true,
       seccomp: true,
       arch: 'amd64',

@@ -4,8 +4,8 @@ import { someResources } from '../../../test/support/spec-input.ts'
 import type { LinuxResources } from '../../model/security.ts'
 import { checkResources, mergeResources, toOciResources } from './resources.ts'
 
-const v2 = { cgroupVersion: 2, swapAccounting: true, hugetlb: true } as const
-const v1 = { cgroupVersion: 1, swapAccounting: false, hugetlb: false } as const
+const v2 = { cgroupVersion: 2, swapAccounting: true, hugepageSizes: ['2MB', '1GB'] } as const
+const v1 = { cgroupVersion: 1, swapAccounting: false, hugepageSizes: [] } as const
 
 function refused(set: Partial<LinuxResources>, message: RegExp, host: typeof v1 | typeof v2 = v2): void {
   assert.throws(() => checkResources('linux', someResources(set), host), { code: 'invalid', message })
@@ -36,6 +36,8 @@ test('hugepages only with their controller, unified only on v2', () => {
   const hugepageLimits = [{ pageSize: '2MB', limit: 0 }]
   assert.deepEqual(toOciResources(someResources({ hugepageLimits }), v2), { hugepageLimits })
   assert.deepEqual(toOciResources(someResources({ hugepageLimits }), v1), {})
+  const other = [{ pageSize: '64KB', limit: 0 }]
+  assert.deepEqual(toOciResources(someResources({ hugepageLimits: other }), v2), {})
   const unified = { 'memory.oom.group': '1' }
   assert.deepEqual(toOciResources(someResources({ unified }), v2), { unified })
   refused({ unified }, /^linux\.unified: needs cgroup v2/, v1)
@@ -56,6 +58,10 @@ test('what the kernel would refuse is refused by field', () => {
   refused({ cpusetCpus: '0;rm' }, /cpuset_cpus/)
   refused({ cpusetMems: '0-' }, /cpuset_mems/)
   refused({ hugepageLimits: [{ pageSize: '../2MB', limit: 1 }] }, /page_size/)
+  refused(
+    { hugepageLimits: [{ pageSize: '64KB', limit: 65_536 }] },
+    /page_size: .*this node has \(2MB, 1GB\), got "64KB"/,
+  )
 })
 
 test('unified names no file but that of a controller, and one value', () => {

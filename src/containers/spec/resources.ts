@@ -14,7 +14,7 @@ const MAX_SHARES = 262_144
 /** Hugepage sizes are few; a longer list or map is no honest request. */
 const MAX_ENTRIES = 64
 
-type CgroupFacts = Pick<HostFacts, 'cgroupVersion' | 'swapAccounting' | 'hugetlb'>
+type CgroupFacts = Pick<HostFacts, 'cgroupVersion' | 'swapAccounting' | 'hugepageSizes'>
 
 /**
  * The OCI form of CRI resources: for the spec, and alone for an update. What is 0 or empty is left out, so the
@@ -27,9 +27,8 @@ export function toOciResources(resources: LinuxResources, host: CgroupFacts): Oc
   const memory = memoryOf(resources, host)
   if (Object.keys(memory).length > 0) result.memory = memory
   // kubelet names every size of the node, mostly with limit 0; without the controller `create` would fail.
-  if (host.hugetlb && resources.hugepageLimits.length > 0) {
-    result.hugepageLimits = resources.hugepageLimits.map(({ pageSize, limit }) => ({ pageSize, limit }))
-  }
+  const pages = resources.hugepageLimits.filter(({ pageSize }) => host.hugepageSizes.includes(pageSize))
+  if (pages.length > 0) result.hugepageLimits = pages.map(({ pageSize, limit }) => ({ pageSize, limit }))
   if (Object.keys(resources.unified).length > 0) result.unified = { ...resources.unified }
   return result
 }
@@ -147,6 +146,12 @@ export function checkResources(field: string, resources: LinuxResources, host: C
   for (const { pageSize, limit } of hugepageLimits) {
     check(/^[0-9]+[KMG]B$/.test(pageSize), 'hugepage_limits.page_size', 'a size like "2MB"', pageSize)
     check(isCount(limit), 'hugepage_limits.limit', 'bytes', limit)
+    check(
+      limit === 0 || host.hugepageSizes.length === 0 || host.hugepageSizes.includes(pageSize),
+      'hugepage_limits.page_size',
+      `a size that this node has (${host.hugepageSizes.join(', ')})`,
+      pageSize,
+    )
   }
   checkUnified(`${field}.unified`, unified, host)
 }

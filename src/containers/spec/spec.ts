@@ -66,7 +66,8 @@ export type HostFacts = {
   readonly cgroupVersion: 1 | 2
   /** The memory controller counts swap (v1: memory.memsw.*, v2: memory.swap.*). */
   readonly swapAccounting: boolean
-  readonly hugetlb: boolean
+  /** The sizes of huge pages that control groups count (`2MB`); none without the controller. */
+  readonly hugepageSizes: readonly string[]
   readonly apparmor: boolean
   readonly seccomp: boolean
   readonly arch: 'amd64' | 'arm64'

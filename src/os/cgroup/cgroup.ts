@@ -63,6 +63,15 @@ export type IoStats = {
   readonly writes: bigint
 }
 
+/** Huge pages of one size, bytes. */
+export type HugetlbUsage = {
+  /** `2MB` */
+  readonly pageSize: string
+  readonly usage: bigint
+  /** Version 2 does not keep it. */
+  readonly maxUsage?: bigint
+}
+
 /** Limits in force; what is not set, or cannot be read, is absent. */
 export type AppliedLimits = {
   readonly cpuShares?: number
@@ -103,6 +112,8 @@ export interface Cgroups {
   stats(path: string): CgroupStats | undefined
   /** Processes that the kernel killed here or below for memory; 0 if there is no such group. */
   oomKills(path: string): number
+  /** By page size; none where the group does not count huge pages. */
+  hugetlb(path: string): HugetlbUsage[]
   applied(path: string): AppliedLimits
   /** Writes what is given and leaves the rest. */
   writeLimits(path: string, resources: OciResources): Promise<void>

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { BerthError } from '../../base/errors.ts'
 import { mountsBelow } from '../mounts.ts'
 import type { Cgroups } from './cgroup.ts'
+import { hugepageSizes } from './hugetlb.ts'
 import { CgroupsV1 } from './v1.ts'
 import { CgroupsV2 } from './v2.ts'
 
@@ -21,7 +22,8 @@ export function openCgroups(mountPoint = '/sys/fs/cgroup'): Cgroups {
 export type CgroupFeatures = {
   /** The memory controller counts swap. */
   readonly swapAccounting: boolean
-  readonly hugetlb: boolean
+  /** The sizes of huge pages that are counted (`2MB`); none without the controller. */
+  readonly hugepageSizes: readonly string[]
   /** The kernel counts how long the processes of each group wait. */
   readonly pressure: boolean
 }
@@ -31,7 +33,7 @@ export function cgroupFeatures({ version }: Cgroups, mountPoint = '/sys/fs/cgrou
   if (version === 1) {
     return {
       swapAccounting: existsSync(join(mountPoint, 'memory/memory.memsw.usage_in_bytes')),
-      hugetlb: existsSync(join(mountPoint, 'hugetlb')),
+      hugepageSizes: existsSync(join(mountPoint, 'hugetlb/cgroup.procs')) ? hugepageSizes() : [],
       pressure: existsSync(join(mountPoint, 'unified/io.pressure')),
     }
   }
@@ -42,7 +44,7 @@ export function cgroupFeatures({ version }: Cgroups, mountPoint = '/sys/fs/cgrou
   )
   return {
     swapAccounting: swap,
-    hugetlb: controllers.includes('hugetlb'),
+    hugepageSizes: controllers.includes('hugetlb') ? hugepageSizes() : [],
     pressure: existsSync(join(mountPoint, 'io.pressure')),
   }
 }

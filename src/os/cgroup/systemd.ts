@@ -4,7 +4,7 @@ import { sleep } from '../../base/clock.ts'
 import { BerthError, errnoOf, internal, precondition } from '../../base/errors.ts'
 import type { OciResources } from '../../model/oci.ts'
 import { run } from '../spawn.ts'
-import type { AppliedLimits, CgroupStats, Cgroups } from './cgroup.ts'
+import type { AppliedLimits, CgroupStats, Cgroups, HugetlbUsage } from './cgroup.ts'
 import * as parse from './parse.ts'
 
 /** Jobs are done in milliseconds; a systemd that reloads thousands of units keeps them waiting. */
@@ -94,6 +94,10 @@ export class SystemdCgroups implements Cgroups {
 
   oomKills(path: string): number {
     return this.#files.oomKills(path)
+  }
+
+  hugetlb(path: string): HugetlbUsage[] {
+    return this.#files.hugetlb(path)
   }
 
   applied(path: string): AppliedLimits {

@@ -4,8 +4,9 @@ import { nowNs } from '../../base/clock.ts'
 import { errnoOf } from '../../base/errors.ts'
 import type { OciResources } from '../../model/oci.ts'
 import type { MountEntry } from '../mountinfo.ts'
-import type { AppliedLimits, CgroupStats, Cgroups } from './cgroup.ts'
+import type { AppliedLimits, CgroupStats, Cgroups, HugetlbUsage } from './cgroup.ts'
 import * as files from './group-files.ts'
+import { hugepageSizes, readHugetlb, writeHugetlbLimits } from './hugetlb.ts'
 import * as parse from './parse.ts'
 import { readPressure } from './pressure.ts'
 
@@ -21,8 +22,10 @@ export class CgroupsV1 implements Cgroups {
   readonly #unified: string | undefined
   /** Where groups are looked for and processes listed: every runtime uses this hierarchy. */
   readonly #main: string
+  readonly #hugepageSizes: readonly string[]
 
-  constructor(mounts: readonly MountEntry[]) {
+  constructor(mounts: readonly MountEntry[], pageSizes: readonly string[] = hugepageSizes()) {
+    this.#hugepageSizes = pageSizes
     this.#mounts = new Map(
       mounts
         .filter(entry => entry.type === 'cgroup')
@@ -132,6 +135,12 @@ export class CgroupsV1 implements Cgroups {
       .reduce((sum, kills) => sum + kills, 0)
   }
 
+  hugetlb(path: string): HugetlbUsage[] {
+    const root = this.#mounts.get('hugetlb')
+    files.checkGroupPath(path)
+    return root === undefined ? [] : readHugetlb(join(root, path), this.version, this.#hugepageSizes)
+  }
+
   applied(path: string): AppliedLimits {
     const cpu = this.#reader('cpu', path)
     const cpuset = this.#reader('cpuset', path)
@@ -155,6 +164,8 @@ export class CgroupsV1 implements Cgroups {
       const root = this.#mounts.get(controller)
       if (root !== undefined) writeInSomeOrder(join(root, path), writes)
     }
+    const root = this.#mounts.get('hugetlb')
+    if (root !== undefined) writeHugetlbLimits(join(root, path), this.version, resources.hugepageLimits ?? [])
   }
 
   #dirs(path: string): string[] {
@@ -205,7 +216,7 @@ function memoryStats(read: (file: string) => string): CgroupStats['memory'] {
 
 type Writes = ReadonlyArray<readonly [file: string, value: string]>
 
-/** What each controller must be told. */
+/** What each controller must be told, but that of huge pages. */
 export function limitFiles(resources: OciResources): Array<{ controller: string; writes: Writes }> {
   const { cpu, memory, pids } = resources
   const list = (...pairs: Array<[string, number | string | undefined]>): Writes =>
@@ -230,12 +241,6 @@ export function limitFiles(resources: OciResources): Array<{ controller: string;
     {
       controller: 'pids',
       writes: list(['pids.max', pids === undefined ? undefined : pids.limit > 0 ? pids.limit : 'max']),
-    },
-    {
-      controller: 'hugetlb',
-      writes: (resources.hugepageLimits ?? []).map(
-        ({ pageSize, limit }) => [`hugetlb.${pageSize}.limit_in_bytes`, `${limit}`] as const,
-      ),
     },
   ]
 }

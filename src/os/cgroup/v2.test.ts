@@ -133,7 +133,6 @@ test('limits as files, in order', () => {
     memory: { limit: 64 * MiB, swap: 80 * MiB, reservation: 16 * MiB },
     cpu: { shares: 1024, quota: 20_000, period: 100_000, cpus: '0', mems: '0' },
     pids: { limit: 100 },
-    hugepageLimits: [{ pageSize: '2MB', limit: 0 }],
     unified: { 'memory.high': '60000000' },
   }
   assert.deepEqual(limitFiles(all, -1), [
@@ -145,10 +144,16 @@ test('limits as files, in order', () => {
     ['cpuset.cpus', '0'],
     ['cpuset.mems', '0'],
     ['pids.max', '100'],
-    ['hugetlb.2MB.max', '0'],
     ['memory.high', '60000000'],
   ])
   assert.deepEqual(limitFiles({}, -1), [])
+})
+
+test('a value of several lines is written line by line', async t => {
+  const { root, cgroups } = fakeRoot(t, { 'io.max': '', 'cpu.max': 'max 100000' })
+  await cgroups.writeLimits('/pod', { unified: { 'io.max': '8:16 rbps=1048576 wiops=120\n8:0 rbps=max\n' } })
+  // A plain file keeps what was not overwritten: the second line over the start of the first.
+  assert.equal(readFileSync(join(root, 'pod/io.max'), 'utf8'), '8:0 rbps=max48576 wiops=120')
 })
 
 test('no limit, and a period that keeps the quota', () => {

@@ -3,8 +3,9 @@ import { join } from 'node:path'
 import { nowNs } from '../../base/clock.ts'
 import { errnoOf, invalid } from '../../base/errors.ts'
 import type { OciResources } from '../../model/oci.ts'
-import type { AppliedLimits, CgroupStats, Cgroups } from './cgroup.ts'
+import type { AppliedLimits, CgroupStats, Cgroups, HugetlbUsage } from './cgroup.ts'
 import * as files from './group-files.ts'
+import { hugepageSizes, readHugetlb, writeHugetlbLimits } from './hugetlb.ts'
 import * as parse from './parse.ts'
 import { readPressure } from './pressure.ts'
 
@@ -15,9 +16,11 @@ const REQUIRED = ['cpu', 'memory', 'pids']
 export class CgroupsV2 implements Cgroups {
   readonly version = 2
   readonly #root: string
+  readonly #hugepageSizes: readonly string[]
 
-  constructor(root: string) {
+  constructor(root: string, pageSizes: readonly string[] = hugepageSizes()) {
     this.#root = root
+    this.#hugepageSizes = pageSizes
   }
 
   async create(path: string): Promise<void> {
@@ -82,6 +85,10 @@ export class CgroupsV2 implements Cgroups {
     )
   }
 
+  hugetlb(path: string): HugetlbUsage[] {
+    return readHugetlb(this.#dir(path), this.version, this.#hugepageSizes)
+  }
+
   applied(path: string): AppliedLimits {
     const dir = this.#dir(path)
     const read = (file: string) => files.readFile(dir, file)
@@ -104,7 +111,11 @@ export class CgroupsV2 implements Cgroups {
   async writeLimits(path: string, resources: OciResources): Promise<void> {
     const dir = this.#dir(path)
     const quota = parse.parseCpuMax(files.readFile(dir, 'cpu.max'))?.quota ?? -1
-    for (const [file, value] of limitFiles(resources, quota)) files.writeFile(dir, file, value)
+    writeHugetlbLimits(dir, this.version, resources.hugepageLimits ?? [])
+    for (const [file, value] of limitFiles(resources, quota)) {
+      // The kernel takes one line at a time, such as that of one device in io.max.
+      for (const line of value.split('\n')) if (line !== '') files.writeFile(dir, file, line)
+    }
   }
 
   #dir(path: string): string {
@@ -167,7 +178,7 @@ function memoryStats(dir: string): CgroupStats['memory'] {
 }
 
 /**
- * Files and values in the order in which they must be written. `currentQuota` (-1: none) is kept when only a period
+ * Files and values, without those of huge pages, in the order in which they must be written. `currentQuota` (-1: none) is kept when only a period
  * is given, since both share a file.
  */
 export function limitFiles(
@@ -190,9 +201,6 @@ export function limitFiles(
   if (cpu?.cpus !== undefined) writes.push(['cpuset.cpus', cpu.cpus])
   if (cpu?.mems !== undefined) writes.push(['cpuset.mems', cpu.mems])
   if (pids !== undefined) writes.push(['pids.max', orMax(pids.limit)])
-  for (const page of resources.hugepageLimits ?? []) {
-    writes.push([`hugetlb.${page.pageSize}.max`, `${page.limit}`])
-  }
   for (const [file, value] of Object.entries(unified)) {
     if (!/^[a-z]+\.[A-Za-z0-9._]+$/.test(file)) {
       throw invalid(`unified[${JSON.stringify(file)}]`, 'expected a cgroup v2 file name such as memory.high')
