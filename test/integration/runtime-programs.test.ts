@@ -106,3 +106,31 @@ test('a monitor that disappears later is an error of create', async () => {
   })
   assert.deepEqual(await runtime.state(container.id), undefined)
 })
+
+for (const name of ['runc', 'crun']) {
+  const runtimePath = ['/usr/sbin', '/usr/bin'].map(dir => join(dir, name)).find(path => existsSync(path))
+  const skip = runtimePath === undefined && `${name} is not installed`
+  test(`the default seccomp profile of arm64 is one that ${name} takes`, { skip }, async () => {
+    const runtime = await createRuntime(host.options({ runtimePath: runtimePath! }))
+    for (const add of [[], ['ALL']]) {
+      const container = host.container('exit 7', {
+        host: { arch: 'arm64' },
+        security: { seccomp: { kind: 'runtime-default' }, capabilities: { add, drop: [], addAmbient: [] } },
+      })
+      const { seccomp } = container.spec.linux
+      // Every rule is compiled for each of them, and for the node's own.
+      assert.deepEqual(seccomp?.architectures, ['SCMP_ARCH_AARCH64', 'SCMP_ARCH_ARM'])
+      // No program of amd64 begins without this call.
+      const more = { names: ['arch_prctl'], action: 'SCMP_ACT_ALLOW' }
+      const linux = {
+        ...container.spec.linux,
+        seccomp: { ...seccomp, syscalls: [...(seccomp.syscalls ?? []), more] },
+      }
+      await runtime.create(host.request(container, { spec: { ...container.spec, linux } }))
+      await runtime.start(container.id, container.paths)
+      const exit = await eventually('it ended', () => runtime.readExit(container.id, container.paths))
+      assert.equal(exit.code, 7)
+      await runtime.remove(container.id, container.paths)
+    }
+  })
+}
