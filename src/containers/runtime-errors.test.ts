@@ -43,6 +43,8 @@ test('a file of version 2 that is named by a request, and by a runtime that coul
     'unable to set unified resource "io.none": openat2 /sys/fs/cgroup/a/io.none: no such file or directory',
     'open `io.none` for writing: No such file or directory',
     'failed to write "8:0 rbps=x": write /sys/fs/cgroup/a/io.max: invalid argument',
+    'controller `io` is not available under /sys/fs/cgroup/a/cgroup.controllers',
+    'unified resource "io.none" can\'t be set: controller "io" not available',
   ]) {
     const error = internal(words)
     assert.equal(told(createFailure(error, unified)), `invalid config.linux.resources.unified: ${words}`)

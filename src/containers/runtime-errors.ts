@@ -46,8 +46,9 @@ export function updateFailure(error: unknown, unified: Unified = {}): unknown {
   return LIMIT.test(words) ? new BerthError('invalid', `linux: ${words}`, error) : error
 }
 
-/** One that this kernel does not have, or a value that it does not take: every runtime names the file. */
+/** One that this kernel does not have, or a value that it does not take: every runtime names the file or its controller. */
 function namesFile(words: string, unified: Unified): boolean {
   const names: readonly string[] = words.match(/[A-Za-z0-9_.]+/g) ?? []
-  return Object.keys(unified).some(key => names.includes(key))
+  const missing = /controller [`"']?(\w+)[`"']? (?:is )?not available/.exec(words)?.[1]
+  return Object.keys(unified).some(key => names.includes(key) || key.split('.', 1)[0] === missing)
 }

@@ -133,7 +133,7 @@ test('limits of input and output by their files; a key or value that the kernel 
       const created = node.kubelet.create(owner, FOREVER, unified({ [key]: value }))
       await assert.rejects(
         created,
-        failure('invalid', new RegExp(key.replace('.', '\\.'))),
+        failure('invalid', new RegExp(`unified: .*${key.split('.', 1)[0]}`)),
         `${handler} ${key}`,
       )
       const changed = node.client.runtime('UpdateContainerResources', {
@@ -142,7 +142,7 @@ test('limits of input and output by their files; a key or value that the kernel 
       })
       await assert.rejects(
         changed,
-        failure('invalid', new RegExp(key.replace('.', '\\.'))),
+        failure('invalid', new RegExp(`unified: .*${key.split('.', 1)[0]}`)),
         `${handler} ${key}`,
       )
     }
