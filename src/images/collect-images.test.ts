@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict'
+import { rmSync } from 'node:fs'
 import { type TestContext, test } from 'node:test'
+import Sqlite from 'better-sqlite3'
 import { FakeSnapshots } from '../../test/support/fake-snapshots.ts'
 import { ImageHost, type ImageHostOptions } from '../../test/support/image-host.ts'
 import { imageOf, type TestImage } from '../../test/support/images.ts'
@@ -47,6 +49,41 @@ test('a dry run names what a prune deletes, and neither touches what is pinned',
   assert.deepEqual(names(host), [host.name('pinned:latest')])
   assert.equal(host.db.read.layers.committed().length, 2)
   assert.deepEqual(host.images.admin.collect(false, true).layers, [])
+})
+
+test('a dry run says exactly what a run does: shared layers once, held ones not, those of a broken pull as then', async t => {
+  const host = await start(t)
+  const [one, two, used] = [
+    await image('base', 'one'),
+    await image('base', 'two'),
+    await image('base2', 'used'),
+  ]
+  const broken = await image('base', 'broken')
+  await pull(host, ['one', one], ['two', two], ['used', used])
+  const held = new Sqlite(host.file)
+  held.pragma('foreign_keys = off')
+  const top = host.db.read.images.all().find(({ id }) => id === used.id)?.topLayer
+  held.prepare('INSERT INTO container_layers VALUES (?, ?)').run('container', top)
+  held.close()
+  host.server.push(broken, 'broken', 'latest')
+  host.server.faults({ match: new RegExp(broken.layers[1]!.blob.digest), status: 404 })
+  await assert.rejects(host.pull('broken'))
+
+  for (const prune of [false, true]) {
+    const report = (dryRun: boolean) => {
+      const { images, layers, leased, retired } = host.images.admin.collect(prune, dryRun)
+      const ids = (list: readonly { readonly chainId: string }[]) => list.map(({ chainId }) => chainId)
+      return { images: images.map(({ id }) => id), layers: ids(layers), leased: ids(leased), retired }
+    }
+    const before = host.db.read.layers.committed()
+    const dry = report(true)
+    assert.deepEqual(host.db.read.layers.committed(), before)
+    assert.deepEqual(report(false), dry)
+    const gone = before.filter(({ chainId }) => host.db.read.layers.get(chainId) === undefined)
+    assert.deepEqual(new Set(dry.layers), new Set(gone.map(({ chainId }) => chainId)))
+    assert.deepEqual([dry.images.length, dry.layers.length], prune ? [3, 3] : [0, 0])
+  }
+  assert.equal(host.db.read.layers.committed().length, 2, 'those of the container')
 })
 
 test('over the threshold unused images go, the least recently used first, until there is room', async t => {
@@ -115,6 +152,38 @@ test('what keeps an object is told, with what it takes alone', async t => {
     () => host.images.admin.why('nothing'),
     saying('not-found', /image, layer or manifest "nothing"/),
   )
+})
+
+test('what keeps a damaged or missing layer is told as ever, and what is wrong with it', async t => {
+  const snapshots = new FakeSnapshots()
+  t.after(() => snapshots.remove())
+  const host = await ImageHost.start(t, snapshots)
+  const [one, two] = [await image('base', 'one'), await image('base', 'two')]
+  await pull(host, ['one', one], ['two', two])
+  const [base, top] = one.layers
+  const dirOf = (diffId: string) => host.db.read.layers.committed().find(one => one.diffId === diffId)!.dir
+  const why = (reference: string) => host.images.admin.why(reference)
+  rmSync(snapshots.layerPath(dirOf(top!.diffId)), { recursive: true })
+  // Nobody has used it since: the question finds it out, and the next pull mends it.
+  assert.match(
+    why(one.id).damage,
+    new RegExp(`its layer ${top!.diffId} is damaged: its directory is missing`),
+  )
+  const missing = why(top!.diffId)
+  assert.equal(missing.damage, 'its directory is missing')
+  assert.deepEqual(
+    missing.holders.map(({ kind, name }) => [kind, name]),
+    [['image', host.name('one:latest')]],
+  )
+  assert.deepEqual([why(base!.diffId).damage, why(two.id).damage], ['', ''])
+  assert.deepEqual(names(host), [host.name('two:latest')])
+  await host.pull('one')
+  assert.deepEqual([why(one.id).damage, why(top!.diffId).damage], ['', ''])
+  assert.equal(names(host).length, 2)
+
+  const layer = host.db.read.layers.committed().find(({ diffId }) => diffId === base!.diffId)!
+  host.db.transact('damaged', tx => tx.layers.setDamage(layer.chainId, 'a file is another one'))
+  assert.equal(why(base!.blob.digest).damage, 'a file is another one')
 })
 
 test('names are given and taken one by one; an image without any stays', async t => {

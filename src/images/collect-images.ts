@@ -1,7 +1,7 @@
 import { nowNs } from '../base/clock.ts'
 import type { Image } from '../model/image.ts'
 import { type FileSystemUsage, fsUsage } from '../os/files.ts'
-import { collectLayers, findGarbage, type Garbage } from './collect-layers.ts'
+import { findGarbage, type Garbage } from './collect-layers.ts'
 import type { ImageContext } from './image-context.ts'
 
 /** When images that have a name are deleted without being asked to; kubelet's own rules, by kubelet's names. */
@@ -27,18 +27,8 @@ export type CollectedGarbage = Garbage & {
  */
 export function collectImages(context: ImageContext, prune: boolean, dryRun: boolean): CollectedGarbage {
   const images = prune ? unusedImages(context, 0) : []
-  if (dryRun) {
-    return {
-      images,
-      ...findGarbage(
-        context.db,
-        context.leases,
-        images.map(({ id }) => id),
-      ),
-    }
-  }
-  deleteImages(context, images, 'an unused image is deleted, as asked for')
-  return { images, ...collectLayers(context, context.leases) }
+  if (dryRun) return { images, ...findGarbage(context.db, context.leases, images) }
+  return { images, ...deleteImages(context, images, 'an unused image is deleted, as asked for') }
 }
 
 /**
@@ -65,7 +55,6 @@ export async function makeRoom(
     freed = sizeWithout(context, doomed)
   }
   deleteImages(context, doomed, 'the file system is too full: an unused image is deleted')
-  collectLayers(context, context.leases)
   if (freed < wanted) {
     context.log.warn(
       { missingBytes: Math.round(wanted - freed), deleted: doomed.length },
@@ -76,11 +65,7 @@ export async function makeRoom(
 
 /** Bytes that are free once these images are gone. */
 function sizeWithout({ db, leases }: ImageContext, images: readonly Image[]): number {
-  const { layers } = findGarbage(
-    db,
-    leases,
-    images.map(({ id }) => id),
-  )
+  const { layers } = findGarbage(db, leases, images)
   return layers.reduce((sum, { size }) => sum + size, 0)
 }
 
@@ -100,7 +85,8 @@ function unusedImages({ db, index }: ImageContext, minimumAgeMs: number): Image[
     .map(({ image }) => image)
 }
 
-function deleteImages({ forget, log }: ImageContext, images: readonly Image[], message: string): void {
-  forget(images)
+function deleteImages({ forget, log }: ImageContext, images: readonly Image[], message: string): Garbage {
+  const garbage = forget(images)
   for (const { id, repoTags } of images) log.info({ imageId: id, names: repoTags }, message)
+  return garbage
 }

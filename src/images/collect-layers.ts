@@ -1,5 +1,5 @@
 import type { Digest } from '../base/digest.ts'
-import type { Layer } from '../model/image.ts'
+import type { Image, Layer } from '../model/image.ts'
 import type { Log } from '../observe/log.ts'
 import type { Database } from '../state/database.ts'
 import type { LayerDisposal } from './layer-disposal.ts'
@@ -17,13 +17,20 @@ export type Garbage = {
   readonly retired: readonly string[]
 }
 
-/** @param without images as if they were not there */
-export function findGarbage(db: Database, leases: LayerLeases, without: readonly Digest[] = []): Garbage {
+/** @param without images as if they were not there; what their deletion lets go of is kept for nobody's next try */
+export function findGarbage(db: Database, leases: LayerLeases, without: readonly Image[] = []): Garbage {
+  const chains = without.flatMap(({ topLayer }) =>
+    topLayer === undefined ? [] : db.read.layers.chain(topLayer),
+  )
+  const given = new Set(chains.map(({ chainId }) => chainId))
+  const ids = without.map(({ id }) => id)
   const needed = new Set<Digest>()
   const layers: Layer[] = []
   const leased: Layer[] = []
-  for (const layer of db.read.layers.unused(without)) {
-    const isLeased = needed.has(layer.chainId) || leases.covers(layer.chainId)
+  for (const layer of db.read.layers.unused(ids)) {
+    const { chainId } = layer
+    const isWanted = given.has(chainId) ? leases.isHeld(chainId) : leases.covers(chainId)
+    const isLeased = needed.has(chainId) || isWanted
     if (isLeased && layer.parent !== undefined) needed.add(layer.parent)
     ;(isLeased ? leased : layers).push(layer)
   }
@@ -31,18 +38,25 @@ export function findGarbage(db: Database, leases: LayerLeases, without: readonly
 }
 
 /**
- * Deletes the layers that nothing stands on. Rows first: a directory without a row is swept at the next start, and its
- * number is never given again. One synchronous step, so no pull or container can come between.
+ * Deletes the layers that nothing stands on once these images are gone, and the images' rows with theirs: a daemon that
+ * dies in between would take them for those of a broken pull. Rows first: a directory without a row is swept at the next
+ * start, and its number is never given again. One synchronous step, so no pull or container can come between.
  */
-export function collectLayers({ db, disposal, log }: Store, leases: LayerLeases): Garbage {
-  const garbage = findGarbage(db, leases)
+export function collectLayers(
+  { db, disposal, log }: Store,
+  leases: LayerLeases,
+  images: readonly Image[] = [],
+): Garbage {
+  const garbage = findGarbage(db, leases, images)
   const { layers, retired } = garbage
-  if (layers.length + retired.length === 0) return garbage
-  db.transact('layers deleted', tx => {
+  if (images.length + layers.length + retired.length === 0) return garbage
+  db.transact(images.length > 0 ? 'images deleted' : 'layers deleted', tx => {
+    for (const image of images) tx.images.delete(image.id)
     for (const layer of layers) tx.layers.delete(layer.chainId)
     for (const dir of retired) tx.layers.forgetRetired(dir)
   })
   for (const dir of [...layers.map(layer => layer.dir), ...retired]) disposal.discardLayer(dir)
+  if (layers.length + retired.length === 0) return garbage
   const bytes = layers.reduce((sum, { size }) => sum + size, 0)
   log.info({ layers: layers.length, replaced: retired.length, bytes }, 'unused layers deleted')
   return garbage

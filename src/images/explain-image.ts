@@ -23,6 +23,8 @@ export type Holder = {
 }
 
 /**
+ * What is wrong with an object is what was found before, or what a glance at its directories tells now.
+ *
  * @param reference an image in any form, or the digest of a layer (diff id, chain id, blob) or of a manifest
  * @throws BerthError not-found
  */
@@ -57,8 +59,17 @@ function matches(digest: string, reference: string): boolean {
   return hex.length >= SHORTEST && digest.slice('sha256:'.length).startsWith(hex)
 }
 
-function explainOne({ db, leases, health }: ImageContext, image: Image): Explanation {
+/** Told to whoever pulls next as well: see LayerHealth. */
+function damageOf({ snapshots, health }: ImageContext, layer: Layer): string | undefined {
+  const damage = layer.damage ?? snapshots.checkLayer(layer.dir, layer.seal)
+  if (damage !== undefined) health.report(layer, damage)
+  return damage
+}
+
+function explainOne(context: ImageContext, image: Image): Explanation {
+  const { db, leases, health } = context
   const chain = image.topLayer === undefined ? [] : db.read.layers.chain(image.topLayer)
+  for (const layer of chain) damageOf(context, layer)
   const isAlone = ({ chainId }: Layer) =>
     db.read.layers.imagesOn(chainId).length === 1 &&
     db.read.layers.containersOn(chainId).length === 0 &&
@@ -81,7 +92,8 @@ function explainOne({ db, leases, health }: ImageContext, image: Image): Explana
   }
 }
 
-function explainLayer({ db, index, leases }: ImageContext, layer: Layer): Explanation {
+function explainLayer(context: ImageContext, layer: Layer): Explanation {
+  const { db, index, leases } = context
   const { chainId } = layer
   const images = db.read.layers.imagesOn(chainId).flatMap(id => index.get(id) ?? [])
   const held = containers(db.read.images.describeContainers(db.read.layers.containersOn(chainId)))
@@ -100,7 +112,7 @@ function explainLayer({ db, index, leases }: ImageContext, layer: Layer): Explan
     size: layer.size,
     alone: images.length + held.length <= 1 ? layer.size : 0,
     holders,
-    damage: layer.damage ?? '',
+    damage: damageOf(context, layer) ?? '',
   }
 }
 

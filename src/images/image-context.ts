@@ -3,6 +3,7 @@ import type { Log } from '../observe/log.ts'
 import type { Platform } from '../registry/platform.ts'
 import type { Registry } from '../registry/registry.ts'
 import type { Database } from '../state/database.ts'
+import type { Garbage } from './collect-layers.ts'
 import type { ImageIndex } from './image-index.ts'
 import type { LayerDisposal } from './layer-disposal.ts'
 import type { LayerHealth } from './layer-health.ts'
@@ -26,8 +27,8 @@ export type ImageContext = {
   readonly closing: AbortSignal
   /** By any form of a reference; damaged images too. */
   find(reference: string): Image | undefined
-  /** Deletes the rows of images. */
-  forget(images: readonly Image[]): void
+  /** Deletes images, and the layers that nothing needs without them. */
+  forget(images: readonly Image[]): Garbage
   /** Deletes the layers that nothing needs. */
   collect(): Promise<void>
   /** The same, in a moment. */

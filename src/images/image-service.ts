@@ -12,7 +12,7 @@ import type { Registry } from '../registry/registry.ts'
 import type { Database } from '../state/database.ts'
 import type { UnpackLimits } from '../storage/snapshots.ts'
 import { type ImageGcRules, makeRoom } from './collect-images.ts'
-import { collectLayers } from './collect-layers.ts'
+import { collectLayers, type Garbage } from './collect-layers.ts'
 import type { KeptBlob } from './fetch-layer.ts'
 import { ImageAdmin } from './image-admin.ts'
 import type { ImageContext } from './image-context.ts'
@@ -227,7 +227,6 @@ export class ImageService {
     if (image === undefined) return
     this.#forget([image])
     this.#options.log.info({ imageId: image.id, names: image.repoTags }, 'image removed')
-    await this.collect()
   }
 
   /** Details for tools; `config` is the registry's document. */
@@ -377,16 +376,13 @@ export class ImageService {
     return undefined
   }
 
-  #forget(images: readonly Image[]): void {
-    if (images.length === 0) return
-    const { db } = this.#options
-    db.transact('images deleted', tx => {
-      for (const image of images) tx.images.delete(image.id)
-    })
-    for (const { id, topLayer } of images) {
-      this.#index.delete(id)
-      if (topLayer !== undefined) this.#leases.unkeep(db.read.layers.chain(topLayer).map(l => l.chainId))
-    }
+  #forget(images: readonly Image[]): Garbage {
+    const { layers } = this.#options.db.read
+    const chains = images.flatMap(({ topLayer }) => (topLayer === undefined ? [] : layers.chain(topLayer)))
+    const garbage = collectLayers(this.#context, this.#leases, images)
+    for (const { id } of images) this.#index.delete(id)
+    this.#leases.unkeep(chains.map(({ chainId }) => chainId))
+    return garbage
   }
 
   #keepForRetry(chainIds: readonly Digest[]): void {

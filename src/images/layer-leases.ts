@@ -31,9 +31,13 @@ export class LayerLeases {
     for (const id of chainIds) this.#kept.delete(id)
   }
 
+  isHeld(chainId: Digest): boolean {
+    return this.#held.has(chainId)
+  }
+
   covers(chainId: Digest): boolean {
     const until = this.#kept.get(chainId)
     if (until !== undefined && until <= performance.now()) this.#kept.delete(chainId)
-    return this.#held.has(chainId) || this.#kept.has(chainId)
+    return this.isHeld(chainId) || this.#kept.has(chainId)
   }
 }

@@ -48,7 +48,6 @@ export async function removeImages(
   const containers = new Set(images.flatMap(({ id }) => db.read.images.containersOf(id)))
   context.forget(images)
   for (const { id, repoTags } of images) log.info({ imageId: id, names: repoTags }, 'image removed')
-  await context.collect()
   return { removed: images.map(({ id }) => id), containers: [...containers] }
 }
 

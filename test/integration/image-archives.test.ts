@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -10,6 +11,7 @@ import { BUSYBOX } from '../support/kubelet.ts'
 import { layerOf } from '../support/layers.ts'
 import { tar } from '../support/tar.ts'
 import { useDaemon } from '../support/use-daemon.ts'
+import { until } from '../support/wait.ts'
 
 const kubelet = useDaemon()
 
@@ -138,6 +140,40 @@ test('an export replaces no device by a file, and one that fails leaves the file
   assert.deepEqual([code, /image "nothing" not found/.test(stderr)], [1, true])
   assert.equal(readFileSync(at('kept.tar'), 'utf8'), 'kept')
   assert.equal(existsSync(at('kept.tar.part')), false)
+})
+
+test('an export that a signal ends leaves no part of its file, and the one that was there', async () => {
+  const { daemon } = kubelet()
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    // It gets as far as its file, and waits there for the daemon.
+    await daemon.restart({ BERTH_FAULTS: 'hang@os.fork-worker=archive-worker' })
+    writeFileSync(at('cut.tar'), 'kept')
+    const child = spawn(berthPath(), [
+      'image',
+      'export',
+      `--listen=${daemon.socket}`,
+      BUSYBOX,
+      '-o',
+      at('cut.tar'),
+    ])
+    const ended = new Promise(resolve => child.once('exit', (_, by) => resolve(by)))
+    await until('its file is there', () => existsSync(at('cut.tar.part')))
+    child.kill(signal)
+    assert.equal(await ended, signal)
+    assert.equal(existsSync(at('cut.tar.part')), false, signal)
+    assert.equal(readFileSync(at('cut.tar'), 'utf8'), 'kept')
+  }
+  await daemon.restart()
+})
+
+test('an export whose daemon dies leaves no part of its file', async () => {
+  const { daemon } = kubelet()
+  await daemon.restart({ BERTH_FAULTS: 'kill@os.fork-worker=archive-worker' })
+  const { code, stderr } = await daemon.berth('image', 'export', BUSYBOX, '-o', at('lost.tar'))
+  assert.notEqual(code, 0, stderr)
+  await daemon.restart()
+  assert.deepEqual([existsSync(at('lost.tar.part')), existsSync(at('lost.tar'))], [false, false])
+  await berth('export', BUSYBOX, '-o', at('lost.tar'))
 })
 
 test('names are given and taken, and an archive without a name says so', async () => {

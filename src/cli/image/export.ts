@@ -59,19 +59,34 @@ function openTarget(output: string): Target {
   }
 }
 
+/** What ends a command from outside: Ctrl-C, a service that is stopped, a terminal that is closed. */
+const ENDING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
+
+/** A command that a signal ends has died of it, as its shell expects, but leaves no part of a file. */
 function newFile(output: string): Target {
   const temporary = `${output}.part`
   const file = written(openSync(temporary, 'w', 0o644))
+  const end = (signal: NodeJS.Signals) => {
+    abandon()
+    process.kill(process.pid, signal)
+  }
+  const deaf = () => {
+    for (const signal of ENDING) process.off(signal, end)
+  }
+  const abandon = () => {
+    deaf()
+    file.abandon()
+    rmSync(temporary, { force: true })
+  }
+  for (const signal of ENDING) process.on(signal, end)
   return {
     write: file.write,
     commit: () => {
       file.commit()
       renameSync(temporary, output)
+      deaf()
     },
-    abandon: () => {
-      file.abandon()
-      rmSync(temporary, { force: true })
-    },
+    abandon,
   }
 }
 
