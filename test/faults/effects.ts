@@ -214,4 +214,5 @@ export const EFFECTS: Readonly<Record<string, readonly string[]>> = {
     'state.commit',
     'storage.discard',
   ],
+  'berth check --repair': [],
 }

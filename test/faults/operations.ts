@@ -8,6 +8,7 @@ import { FOREVER, type TestPod } from '../support/kubelet.ts'
 import { findTools } from '../support/tools.ts'
 import { until } from '../support/wait.ts'
 import { pushImage } from './push-image.ts'
+import { repair } from './repair.ts'
 import type { FaultRig } from './rig.ts'
 import { startAfterKill } from './start.ts'
 
@@ -15,6 +16,8 @@ import { startAfterKill } from './start.ts'
 export type Attempt = {
   /** The call starts the daemon, which may give up; the next start has no excuse. */
   readonly isStart?: true
+  /** Until the call succeeds, there is what belongs to nobody. */
+  readonly isRepair?: true
   /** The call, the same each time. */
   call(client: BerthClient): Promise<void>
   /** The call again, where a client that finds out what the first one did would send another one, or none. */
@@ -70,6 +73,7 @@ export const OPERATIONS: readonly Operation[] = [
   operation('ExecSync', execSync),
   operation('ReopenContainerLog', reopenLog),
   operation(START, startAfterKill),
+  operation('berth check --repair', repair),
 ]
 
 function operation(name: string, prepare: Operation['prepare'], skip: string | false = false): Operation {

@@ -1,14 +1,12 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
 import { sleep } from '../../src/base/clock.ts'
 import { BerthError } from '../../src/base/errors.ts'
-import { newId } from '../../src/base/ids.ts'
 import { footprint } from '../support/footprint.ts'
 import { FOREVER } from '../support/kubelet.ts'
 import { until } from '../support/wait.ts'
 import type { Attempt } from './operations.ts'
 import { pushImage } from './push-image.ts'
+import { makeStrays } from './repair.ts'
 import type { FaultRig } from './rig.ts'
 
 /** The operations that are broken off, each where others cannot see it: a container's create by the undo it then hangs in. */
@@ -59,7 +57,7 @@ export async function startAfterKill(rig: FaultRig): Promise<Attempt> {
   rig.plan('')
   // It ends while nobody looks.
   process.kill(pid, 'SIGKILL')
-  makeStrays(rig)
+  makeStrays(daemon)
 
   const up = async () => {
     if (!(await serves(rig))) await start(rig)
@@ -85,19 +83,6 @@ export async function startAfterKill(rig: FaultRig): Promise<Attempt> {
       await kubelet.pull(name)
     },
   }
-}
-
-/** What a daemon has left that its database does not know. */
-function makeStrays({ daemon: { root, runRoot } }: FaultRig): void {
-  for (const path of [
-    join(root, 'layers/999999'),
-    join(root, 'rootfs', newId()),
-    join(runRoot, 'pods', newId()),
-  ]) {
-    mkdirSync(join(path, 'left'), { recursive: true })
-  }
-  writeFileSync(join(root, 'records/999999'), 'left')
-  mkdirSync(join(runRoot, 'containers', newId()))
 }
 
 async function serves({ daemon }: FaultRig): Promise<boolean> {
