@@ -5,7 +5,7 @@ import { crashed } from '../support/daemon.ts'
 import { footprint } from '../support/footprint.ts'
 import { until } from '../support/wait.ts'
 import { assertInvariants, everything } from './invariants.ts'
-import { type Attempt, type Operation, START } from './operations.ts'
+import { type Attempt, type Operation, START, WIPE } from './operations.ts'
 import type { Point } from './points.ts'
 import { type FaultRig, isDeath } from './rig.ts'
 
@@ -33,6 +33,9 @@ export function notApplicable(mode: Mode, operation: Operation, point: Point): s
   }
   if (mode === 'hang' && operation.name === START) {
     return 'a start that does not come to an end is killed by who started it: see kill'
+  }
+  if (mode === 'hang' && operation.name === WIPE) {
+    return 'a command that does not come to an end is killed by who gave it: see kill'
   }
   return undefined
 }
@@ -108,7 +111,7 @@ async function failOnce(rig: FaultRig, attempt: Attempt, { name, address }: Poin
   assertClear(outcome)
   await assertAlive(rig, attempt, outcome)
   rig.plan('')
-  if (attempt.isStart) await rig.daemon.restart()
+  if (attempt.isStart || attempt.isOffline) await rig.daemon.restart()
   await assertHealed(rig, attempt, outcome)
 }
 
@@ -131,7 +134,7 @@ async function failOn(rig: FaultRig, attempt: Attempt, { name, address }: Point)
 /** Half of the points heal while the daemon runs; for the others, and for what failed in a start, it is started again. */
 async function recover(rig: FaultRig, attempt: Attempt, address: string): Promise<void> {
   rig.plan('')
-  if (attempt.isStart || address.length % 2 === 1) await rig.daemon.restart()
+  if (attempt.isStart || attempt.isOffline || address.length % 2 === 1) await rig.daemon.restart()
 }
 
 async function failAll(rig: FaultRig, attempt: Attempt, { address }: Point): Promise<void> {
@@ -206,7 +209,7 @@ function assertClear(outcome: Outcome): void {
 
 /** The daemon has lived through it: at once, and a turn of its event loop later. A start may have given up. */
 async function assertAlive({ daemon }: FaultRig, attempt: Attempt, outcome: Outcome): Promise<void> {
-  if (attempt.isStart && outcome !== undefined) return
+  if (attempt.isOffline || (attempt.isStart && outcome !== undefined)) return
   await sleep(1)
   try {
     await daemon.client.runtime('Version', {})

@@ -215,4 +215,5 @@ export const EFFECTS: Readonly<Record<string, readonly string[]>> = {
     'storage.discard',
   ],
   'berth check --repair': [],
+  'berth wipe --containers': [],
 }

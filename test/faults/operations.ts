@@ -11,11 +11,14 @@ import { pushImage } from './push-image.ts'
 import { repair } from './repair.ts'
 import type { FaultRig } from './rig.ts'
 import { startAfterKill } from './start.ts'
+import { wipe } from './wipe.ts'
 
 /** One try of an operation, on things of its own. */
 export type Attempt = {
   /** The call starts the daemon, which may give up; the next start has no excuse. */
   readonly isStart?: true
+  /** The call ends the daemon and works in its place. */
+  readonly isOffline?: true
   /** Until the call succeeds, there is what belongs to nobody. */
   readonly isRepair?: true
   /** The call, the same each time. */
@@ -37,8 +40,9 @@ export type Operation = {
   prepare(rig: FaultRig): Promise<Attempt>
 }
 
-/** The one operation that has no daemon to call. */
+/** The operations that have no daemon to call. */
 export const START = 'a start after a kill'
+export const WIPE = 'berth wipe --containers'
 
 export const OPERATIONS: readonly Operation[] = [
   operation('RunPodSandbox', rig => runPod(rig, {})),
@@ -74,6 +78,7 @@ export const OPERATIONS: readonly Operation[] = [
   operation('ReopenContainerLog', reopenLog),
   operation(START, startAfterKill),
   operation('berth check --repair', repair),
+  operation(WIPE, wipe),
 ]
 
 function operation(name: string, prepare: Operation['prepare'], skip: string | false = false): Operation {

@@ -23,6 +23,8 @@ export class FaultRig {
   readonly kubelet: Kubelet
   /** What an idle daemon has. */
   readonly idle: ReadonlySet<string>
+  /** What makes a command follow the plan, as the daemon does. */
+  readonly env: Readonly<Record<string, string>>
   readonly #files: string
   #serial = 0
   #trace = ''
@@ -33,7 +35,7 @@ export class FaultRig {
     const daemon = await BerthDaemon.start({
       label: 'faults',
       config: () => `[crio.runtime.runtimes.mapping]\nruntime_path = "${runc}"\n`,
-      env: { BERTH_FAULTS: `plan=${join(files, 'plan')}` },
+      env: environmentOf(files),
     })
     const kubelet = new Kubelet(daemon)
     daemon.registry.push(await busyboxImage(), 'docker.io/library/busybox', 'latest')
@@ -50,6 +52,7 @@ export class FaultRig {
     this.daemon = daemon
     this.kubelet = kubelet
     this.idle = idle
+    this.env = environmentOf(files)
     this.#files = files
   }
 
@@ -109,6 +112,10 @@ export class FaultRig {
     await this.daemon[Symbol.asyncDispose]()
     rmSync(this.#files, { recursive: true, force: true })
   }
+}
+
+function environmentOf(files: string): Record<string, string> {
+  return { BERTH_FAULTS: `plan=${join(files, 'plan')}` }
 }
 
 /** The call ended with the connection: the daemon died in it. */

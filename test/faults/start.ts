@@ -85,7 +85,8 @@ export async function startAfterKill(rig: FaultRig): Promise<Attempt> {
   }
 }
 
-async function serves({ daemon }: FaultRig): Promise<boolean> {
+/** Calls are answered. */
+export async function serves({ daemon }: FaultRig): Promise<boolean> {
   try {
     await daemon.client.runtime('Version', {})
     return true
