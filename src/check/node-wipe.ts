@@ -115,6 +115,8 @@ export class NodeWipe {
   async run(scope: WipeScope, signal: AbortSignal, tell: (step: string) => void): Promise<void> {
     if (scope.containers) await this.#removePods(signal, tell)
     if (scope.images) await this.#removeImages(tell)
+    // What is only out of the way goes on taking room until the next start.
+    await this.#options.containerContext.snapshots.emptied()
   }
 
   async #removePods(signal: AbortSignal, tell: (step: string) => void): Promise<void> {
@@ -142,13 +144,12 @@ export class NodeWipe {
   }
 
   async #removeImages(tell: (step: string) => void): Promise<void> {
-    const { images, paths, containerContext } = this.#options
+    const { images, paths } = this.#options
     const all = images.admin.list('').map(({ image }) => image.id)
     tell(`removing ${all.length} images`)
     if (all.length > 0) await images.admin.remove(all, false)
     images.admin.collect(true, false)
     for (const name of namesIn(paths.partials)) await removeTree(join(paths.partials, name))
-    await containerContext.snapshots.emptied()
   }
 }
 

@@ -6,13 +6,9 @@ import { OPERATIONS } from './operations.ts'
 
 /** Effects that no operation of the matrix has, and where they are tried instead. */
 const ELSEWHERE: Readonly<Record<string, string>> = {
-  'network.change-rules': 'repairs of berth check: check-network.test.ts',
-  'network.cni-check': 'no call of the CRI asks for it',
   'network.cni-gc': 'network-plugins.test.ts: configurations of CNI 1.1',
   'network.cni-status': 'network-plugins.test.ts; asks and changes nothing',
   'network.drop-lease': 'repairs of berth check: check-network.test.ts',
-  'network.restore-lease': 'repairs of berth check: check-network.test.ts',
-  'os.attach-mount': 'repairs of berth check: check-pods.test.ts',
   'os.kill-cgroup': 'only processes that outlive the first one of their container: os-cgroups.test.ts',
   'os.listen': 'exec with a terminal: exec-streams.test.ts',
   'os.mount-readonly': 'images as volumes: storage-mounts.test.ts',
@@ -30,7 +26,6 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   'registry.remove-auth-file': 'credential files of the node: pulls.test.ts',
   'runtime.attach': 'changes nothing that stays: attach.test.ts',
   'runtime.remove-log': 'only in the undo of a create: runtime.test.ts',
-  'runtime.restore-bundle': 'repairs of berth check: check-pods.test.ts',
   'runtime.restore-link': 'repairs of berth check: check-pods.test.ts',
   'state.copy-database': 'a start on an older schema: schema.test.ts',
   'state.migrate': 'a start on an older schema: schema.test.ts',
