@@ -3,9 +3,8 @@ import { readFileSync, writeFileSync } from 'node:fs'
 import { constants } from 'node:http2'
 import { connect, type Socket } from 'node:net'
 import { test } from 'node:test'
-import { sleep } from '../../src/base/clock.ts'
 import { FOREVER, type Kubelet } from '../support/kubelet.ts'
-import { framed, type RawCall, RawClient } from '../support/raw-client.ts'
+import { deafClient, framed, type RawCall, RawClient } from '../support/raw-client.ts'
 import { useDaemon } from '../support/use-daemon.ts'
 import { until } from '../support/wait.ts'
 
@@ -85,8 +84,8 @@ test('four clients that read none of four hundred replies of a MiB', async t => 
         const calls = clients.flatMap(raw =>
           Array.from({ length: 100 }, () => raw.call(`${RUNTIME}/ListPodSandbox`, EMPTY)),
         )
-        // 128 MiB in five equal parts, of which one is free.
-        await until('nearly all are reset', () => ended(calls) > 280, 120_000)
+        // Of 128 MiB a fifth is left if all are served alike, a sixteenth if one comes after the other.
+        await until('nearly all are reset', () => ended(calls) > 260)
         assert.ok(calls.every(({ end }) => end === undefined || end.reset === CALM))
         await othersAreServed(node)
       })
@@ -191,19 +190,13 @@ test('a thousand connections and a thousand calls that say nothing', async t => 
 test('a client that asks and asks, and reads nothing from its socket', async t => {
   await bounded(
     async node => {
-      using raw = await RawClient.connect(node.daemon.socket)
-      raw.socket.pause()
-      let asked = 0
-      for (let i = 0; i < 100; i++) {
-        // What the interface does not have is refused with a few headers, which no window holds back.
-        for (let n = 0; n < 200; n++) {
-          raw.call('/nobody/Knows', EMPTY)
-          asked++
-        }
-        await sleep(1)
+      // What the interface does not have is refused with a few headers, which no window holds back.
+      const socket = await deafClient(node.daemon.socket, '/nobody/Knows', 20_000)
+      try {
+        await othersAreServed(node)
+      } finally {
+        socket.destroy()
       }
-      t.diagnostic(`${asked} asked`)
-      await othersAreServed(node)
     },
     text => t.diagnostic(text),
   )
