@@ -110,7 +110,7 @@ export interface Cgroups {
   kill(path: string): Promise<void>
   /** undefined if there is no such group. */
   stats(path: string): CgroupStats | undefined
-  /** Processes that the kernel killed here or below for memory; 0 if there is no such group. */
+  /** Processes that the kernel killed here or below for memory; 0 if there is no such group, and nobody knows of one. */
   oomKills(path: string): number
   /** By page size; none where the group does not count huge pages. */
   hugetlb(path: string): HugetlbUsage[]

@@ -3,6 +3,7 @@ import { basename, dirname, join } from 'node:path'
 import { sleep } from '../../base/clock.ts'
 import { BerthError, errnoOf, internal, precondition } from '../../base/errors.ts'
 import type { OciResources } from '../../model/oci.ts'
+import { loggedOomKills } from '../kernel-log.ts'
 import { run } from '../spawn.ts'
 import type { AppliedLimits, CgroupStats, Cgroups, HugetlbUsage } from './cgroup.ts'
 import * as parse from './parse.ts'
@@ -92,8 +93,14 @@ export class SystemdCgroups implements Cgroups {
     return this.#files.stats(path)
   }
 
+  /**
+   * systemd removes the group of a scope as soon as it is empty, often before its monitor or anybody else has read the
+   * counter. Those of the groups above count all kills below: where they saw none, no log has to be read.
+   */
   oomKills(path: string): number {
-    return this.#files.oomKills(path)
+    if (this.#files.exists(path) || unitOf(path) === undefined) return this.#files.oomKills(path)
+    const above = dirname(path)
+    return this.#files.exists(above) && this.#files.oomKills(above) === 0 ? 0 : loggedOomKills(path)
   }
 
   hugetlb(path: string): HugetlbUsage[] {

@@ -154,6 +154,24 @@ test('the kernel kills for memory: one process of many, or a container while the
   assert.equal(await node.guest.output('systemctl list-units --failed --plain --no-legend "berth-*"'), '')
 })
 
+test('a container that was killed for memory is told as such, also where its group goes before its monitor has looked', async () => {
+  const { pod } = await runPod()
+  const linux = { resources: { memory_limit_in_bytes: 16 << 20, memory_swap_limit_in_bytes: 16 << 20 } }
+  const grows = 'while [ ! -e /now ]; do sleep 1; done; x=a; while :; do x=$x$x; done'
+  for (const end of ['touch /proc/PID/root/now', 'kill -KILL PID']) {
+    const id = await node.kubelet.run(pod, grows, { linux })
+    const { pid } = await node.kubelet.containerInfo(id)
+    const group = (await node.guest.output(`sed 's/^0:://' /proc/${pid}/cgroup`)).trim()
+    const monitor = `berth-conmon-${id}.scope`
+    await node.guest.output(`systemctl kill --signal=STOP ${monitor}`)
+    await node.guest.output(
+      `${end.replace('PID', `${pid}`)}; while [ -d /sys/fs/cgroup${group} ]; do sleep 0.2; done`,
+    )
+    await node.guest.output(`systemctl kill --signal=CONT ${monitor}`)
+    assert.deepEqual(await endOf(id), [137, end.startsWith('touch') ? 'OOMKilled' : 'Error'])
+  }
+})
+
 test('without the bus nothing new is made, the rest goes on; and all is well when it is back', async () => {
   const { pod } = await runPod()
   const [stays, goes] = [await serve(pod), await serve(pod)]
