@@ -111,15 +111,22 @@ export class CgroupsV2 implements Cgroups {
   async writeLimits(path: string, resources: OciResources): Promise<void> {
     const dir = this.#dir(path)
     const quota = parse.parseCpuMax(files.readFile(dir, 'cpu.max'))?.quota ?? -1
-    writeHugetlbLimits(dir, this.version, resources.hugepageLimits ?? [])
-    for (const [file, value] of limitFiles(resources, quota)) {
-      // The kernel takes one line at a time, such as that of one device in io.max.
-      for (const line of value.split('\n')) if (line !== '') files.writeFile(dir, file, line)
-    }
+    const { unified = {}, hugepageLimits = [], ...rest } = resources
+    writeByLine(dir, limitFiles(rest, quota))
+    writeHugetlbLimits(dir, this.version, hugepageLimits)
+    // Last: what names a file means just that.
+    writeByLine(dir, limitFiles({ unified }, quota))
   }
 
   #dir(path: string): string {
     return join(this.#root, files.checkGroupPath(path))
+  }
+}
+
+/** The kernel takes one line at a time, such as that of one device in io.max. */
+function writeByLine(dir: string, writes: ReturnType<typeof limitFiles>): void {
+  for (const [file, value] of writes) {
+    for (const line of value.split('\n')) if (line !== '') files.writeFile(dir, file, line)
   }
 }
 
