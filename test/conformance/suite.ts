@@ -50,31 +50,49 @@ export async function runSuite(
   writeFileSync(critest, withDigest(readFileSync(tools.critest), digest), { mode: 0o755 })
   const report = join(directory, 'report.json')
   rmSync(report, { force: true })
-  const endpoint = `unix://${daemon.socket}`
   const started = performance.now()
   const { stdout, stderr } = await command(
     tools.ginkgo,
-    [
-      'run',
-      `--procs=${isSerial ? 1 : PROCESSES}`,
-      '--no-color',
-      '--skip=benchmark',
-      ...(focus === '' ? [] : [`--focus=${focus}`]),
-      `--output-dir=${directory}`,
-      '--json-report=report.json',
-      critest,
-      '--',
-      '-config=/dev/null',
-      `-runtime-endpoint=${endpoint}`,
-      `-image-endpoint=${endpoint}`,
-      ...flags,
-    ],
+    ginkgoArguments({
+      directory,
+      socket: daemon.socket,
+      processes: isSerial ? 1 : PROCESSES,
+      focus,
+      flags,
+    }),
     { HOME: directory, TMPDIR: directory },
     isSerial ? SERIAL_LIMIT_MS : LIMIT_MS,
   )
   if (!existsSync(report)) throw new Error(`critest wrote no report:\n${stdout.slice(-20_000)}${stderr}`)
   const seconds = (performance.now() - started) / 1000
   return { ...readReport(readFileSync(report, 'utf8')), seconds }
+}
+
+type SuitePlace = Pick<SuiteOptions, 'focus' | 'flags'> & {
+  /** Where `critest.test` is and `report.json` will be. */
+  readonly directory: string
+  /** The daemon's. */
+  readonly socket: string
+  readonly processes: number
+}
+
+/** What ginkgo is called with. */
+export function ginkgoArguments({ directory, socket, processes, focus, flags }: SuitePlace): string[] {
+  return [
+    'run',
+    `--procs=${processes}`,
+    '--no-color',
+    '--skip=benchmark',
+    ...(focus === '' ? [] : [`--focus=${focus}`]),
+    `--output-dir=${directory}`,
+    '--json-report=report.json',
+    join(directory, 'critest.test'),
+    '--',
+    '-config=/dev/null',
+    `-runtime-endpoint=unix://${socket}`,
+    `-image-endpoint=unix://${socket}`,
+    ...flags,
+  ]
 }
 
 /** The part of ginkgo's JSON report (types.Report) that counts here. */

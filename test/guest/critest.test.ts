@@ -19,9 +19,8 @@ before(async () => {
   node = await GuestNode.start()
   node.registry.push(await busyboxImage(), 'registry.k8s.io/e2e-test-images/busybox', '1.29-2')
   // The suite calls apparmor_parser by it.
-  await node.guest.write('/usr/bin/sudo', '#!/bin/sh\nexec "$@"\n')
-  await node.guest.write('/usr/bin/critest', readFileSync(tools.critest))
-  await node.guest.output('chmod 755 /usr/bin/sudo /usr/bin/critest')
+  await node.guest.writeProgram('/usr/bin/sudo', '#!/bin/sh\nexec "$@"\n')
+  await node.guest.writeProgram('/usr/bin/critest', readFileSync(tools.critest))
 })
 after(() => node?.[Symbol.asyncDispose]())
 

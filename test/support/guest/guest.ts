@@ -107,8 +107,8 @@ export class Guest {
   }
 
   /** A line of shell, as root. */
-  run(line: string, stdin?: string | Buffer): Promise<CommandResult> {
-    return this.#connected.run(line, stdin)
+  run(line: string, stdin?: string | Buffer, limitMs?: number): Promise<CommandResult> {
+    return this.#connected.run(line, stdin, limitMs)
   }
 
   /** @throws Error with what it wrote, unless it ends with 0 */
@@ -120,6 +120,11 @@ export class Guest {
 
   async write(path: string, content: string | Buffer): Promise<void> {
     await this.output(`mkdir -p "$(dirname ${path})" && cat >${path}`, content)
+  }
+
+  async writeProgram(path: string, content: string | Buffer): Promise<void> {
+    await this.write(path, content)
+    await this.output(`chmod 755 ${path}`)
   }
 
   /** @returns a socket on the host that leads to one inside; gone with the next reboot */

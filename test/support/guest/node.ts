@@ -10,13 +10,15 @@ import { Guest } from './guest.ts'
 const CALL_TIMEOUT_MS = 180_000
 
 /** Registries whose names lead to the one on the host. */
-const MIRRORED = ['docker.io', 'registry.k8s.io']
+const MIRRORED = ['docker.io', 'registry.k8s.io', 'k8s.gcr.io', 'gcr.io']
 
 export type GuestNodeOptions = {
   /** TOML of a drop-in. */
   readonly config?: string
   /** Where host-local keeps which pod has which address. */
   readonly ipamDir?: string
+  /** Further network plugins, behind the bridge. */
+  readonly plugins?: readonly object[]
   /** Boots it, instead of going on from a frozen machine: its boot id is no other guest's. */
   readonly cold?: boolean
   /** Before its daemon is started for the first time. */
@@ -114,7 +116,7 @@ export class GuestNode implements TestNode, AsyncDisposable {
     return Number(this.registry.address.split(':')[1])
   }
 
-  async #configure({ config = '', ipamDir }: GuestNodeOptions): Promise<void> {
+  async #configure({ config = '', ipamDir, plugins = [] }: GuestNodeOptions): Promise<void> {
     const { guest, registry } = this
     await guest.admit(this.#registryPort)
     const mirrors = MIRRORED.map(
@@ -135,7 +137,7 @@ export class GuestNode implements TestNode, AsyncDisposable {
         dataDir: ipamDir,
       },
     }
-    const list = { cniVersion: '1.0.0', name: 'pods', plugins: [bridge] }
+    const list = { cniVersion: '1.0.0', name: 'pods', plugins: [bridge, ...plugins] }
     await guest.write('/etc/cni/net.d/10-pods.conflist', JSON.stringify(list))
   }
 }

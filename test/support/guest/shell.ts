@@ -52,10 +52,10 @@ export class Shell {
   }
 
   /** Runs a line of shell. */
-  async run(line: string, stdin?: string | Buffer): Promise<CommandResult> {
+  async run(line: string, stdin?: string | Buffer, limitMs = LIMIT_MS): Promise<CommandResult> {
     const child = spawn('ssh', ['-q', '-F', 'none', '-S', this.#control, 'guest', line], {
       stdio: ['pipe', 'pipe', 'pipe'],
-      timeout: LIMIT_MS,
+      timeout: limitMs,
       killSignal: 'SIGKILL',
     })
     let [stdout, stderr] = ['', '']
