@@ -7,6 +7,7 @@ import { ImageHost, type ImageHostOptions } from '../../test/support/image-host.
 import { imageOf, type TestImage } from '../../test/support/images.ts'
 import { layerOf } from '../../test/support/layers.ts'
 import { saying } from '../../test/support/registry-client.ts'
+import { type Effect, setEffectHook } from '../base/effects.ts'
 
 async function start(t: TestContext, options: ImageHostOptions = {}) {
   const snapshots = new FakeSnapshots()
@@ -84,6 +85,52 @@ test('a dry run says exactly what a run does: shared layers once, held ones not,
     assert.deepEqual([dry.images.length, dry.layers.length], prune ? [3, 3] : [0, 0])
   }
   assert.equal(host.db.read.layers.committed().length, 2, 'those of the container')
+})
+
+test('an intent that a failed pull could not take back, as on a full disk, stands in no way', async t => {
+  const host = await start(t)
+  const [one, two] = [await image('base', 'one'), await image('base', 'two', 'three')]
+  await pull(host, ['one', one])
+  host.server.push(two, 'two', 'latest')
+  t.after(() => setEffectHook(undefined))
+  const full = ['layers committed', 'layers given up']
+  const fail = ({ subject }: Effect) => {
+    if (full.includes(subject)) throw new Error(`full: ${subject}`)
+  }
+  setEffectHook({ sync: fail, async: async () => undefined })
+  await assert.rejects(host.pull('two'), /undoing it failed/)
+  setEffectHook(undefined)
+  const intents = host.db.read.layers.extracting().length
+  assert.ok(intents > 0)
+  const dry = host.images.admin.collect(true, true)
+  await host.images.remove(one.id)
+  assert.deepEqual([dry.layers.length, dry.abandoned.length], [2, intents])
+  assert.deepEqual([names(host), host.db.read.layers.totals()], [[], { size: 0, inodes: 0 }])
+  assert.deepEqual(host.db.read.layers.extracting(), [])
+  await pull(host, ['two', two])
+  assert.deepEqual(names(host), [host.name('two:latest')])
+})
+
+test('no intent is taken from a pull that is at work, nor what it stands on', async t => {
+  const snapshots = new FakeSnapshots()
+  t.after(() => snapshots.remove())
+  const host = await ImageHost.start(t, snapshots)
+  const [one, two] = [await image('base', 'one'), await image('base', 'two')]
+  await pull(host, ['one', one])
+  const [reached, gate] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()]
+  snapshots.onPublish = () => {
+    reached.resolve()
+    return gate.promise
+  }
+  const pulling = pull(host, ['two', two])
+  await reached.promise
+  assert.equal(host.db.read.layers.extracting().length, 1)
+  await host.images.remove(one.id)
+  assert.equal(host.db.read.layers.extracting().length, 1)
+  gate.resolve()
+  await pulling
+  assert.deepEqual(names(host), [host.name('two:latest')])
+  assert.equal(host.db.read.layers.committed().length, 2)
 })
 
 test('over the threshold unused images go, the least recently used first, until there is room', async t => {

@@ -47,13 +47,7 @@ export async function makeRoom(
   const used = bytesTotal - bytesFree
   if (used < (bytesTotal * rules.highThreshold) / 100) return
   const wanted = used - (bytesTotal * rules.lowThreshold) / 100
-  const doomed: Image[] = []
-  let freed = sizeWithout(context, doomed)
-  for (const image of unusedImages(context, rules.minimumAgeMs)) {
-    if (freed >= wanted) break
-    doomed.push(image)
-    freed = sizeWithout(context, doomed)
-  }
+  const { doomed, freed } = fewest(context, unusedImages(context, rules.minimumAgeMs), wanted)
   deleteImages(context, doomed, 'the file system is too full: an unused image is deleted')
   if (freed < wanted) {
     context.log.warn(
@@ -61,6 +55,25 @@ export async function makeRoom(
       'the file system is too full, and no more images can be deleted',
     )
   }
+}
+
+/**
+ * As many from the beginning as are needed, or all if they are not enough. More images never free less, so halving
+ * finds them: to look at one after the other would hold up the daemon for a second where there are 200.
+ */
+function fewest(
+  context: ImageContext,
+  images: readonly Image[],
+  wanted: number,
+): { readonly doomed: readonly Image[]; readonly freed: number } {
+  let [few, many] = [0, images.length]
+  while (few < many) {
+    const middle = Math.floor((few + many) / 2)
+    if (sizeWithout(context, images.slice(0, middle)) < wanted) few = middle + 1
+    else many = middle
+  }
+  const doomed = images.slice(0, few)
+  return { doomed, freed: sizeWithout(context, doomed) }
 }
 
 /** Bytes that are free once these images are gone. */

@@ -39,7 +39,7 @@ const imageAdmin: ImageAdminBackend = {
   tag: (_, name) => name,
   remove: async references => ({ removed: references, containers: [] }),
   verify: async function* () {},
-  collect: () => ({ images: [], layers: [], leased: [], retired: [] }),
+  collect: () => ({ images: [], layers: [], leased: [], retired: [], abandoned: [] }),
   why: reference => {
     throw notFound('image', reference)
   },

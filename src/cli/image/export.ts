@@ -65,7 +65,6 @@ const ENDING = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const
 /** A command that a signal ends has died of it, as its shell expects, but leaves no part of a file. */
 function newFile(output: string): Target {
   const temporary = `${output}.part`
-  const file = written(openSync(temporary, 'w', 0o644))
   const end = (signal: NodeJS.Signals) => {
     abandon()
     process.kill(process.pid, signal)
@@ -78,7 +77,15 @@ function newFile(output: string): Target {
     file.abandon()
     rmSync(temporary, { force: true })
   }
+  // Before there is a file: a signal in between is told afterwards, where nobody listened it would end the command.
   for (const signal of ENDING) process.on(signal, end)
+  let file: Target
+  try {
+    file = written(openSync(temporary, 'w', 0o644))
+  } catch (error) {
+    deaf()
+    throw error
+  }
   return {
     write: file.write,
     commit: () => {
