@@ -174,7 +174,7 @@ export class Exits {
       return undefined
     }
     const { record, problem, isHung } = await this.#awaitRecord(container)
-    if (record !== undefined) return this.exitOf(container, record)
+    if (record !== undefined) return await this.exitOf(container, record)
     const lost = !isHung && problem === undefined && container.phase !== 'unknown'
     return lostExit(
       lost ? 'MonitorLost' : 'Unknown',
@@ -228,10 +228,11 @@ export class Exits {
   }
 
   /** What the monitor recorded, as it is told. */
-  exitOf(container: Container, record: ExitRecord): ContainerExit {
+  async exitOf(container: Container, record: ExitRecord): Promise<ContainerExit> {
     // The marker and the counter fire for any process of the cgroup; only a killed first process was the victim.
     const oom =
-      record.code === KILLED_CODE && (record.oom || this.#context.cgroups.oomKills(container.cgroup) > 0)
+      record.code === KILLED_CODE &&
+      (record.oom || (await this.#context.cgroups.wasOomKilled(container.cgroup)))
     return {
       code: record.code,
       reason: oom ? 'OOMKilled' : record.code === 0 ? 'Completed' : 'Error',

@@ -95,7 +95,7 @@ async function recordReboot(context: ContainerContext, exits: Exits, container: 
     message: 'the node was restarted',
     finishedAt: nowNs(),
   }
-  await exits.record(container, record === undefined ? rebooted : exits.exitOf(container, record))
+  await exits.record(container, record === undefined ? rebooted : await exits.exitOf(container, record))
 }
 
 /**

@@ -1,61 +1,49 @@
-import { closeSync, constants, openSync, readSync } from 'node:fs'
-import { errnoOf } from '../base/errors.ts'
+import { readKernelLog } from './syscalls.ts'
 
-/** Of the device: a read with less room than a record needs fails (kernel: PRINTKRB_RECORD_MAX, with its fields). */
-const RECORD_BYTES = 8192
+/** The newest bytes: some sixty kills with all that the kernel tells of each, or all of the usual buffer of 256 KiB. */
+const MAX_BYTES = 1 << 20
 
-/** A buffer of 1 MiB holds fewer, and nobody waits for one that is written as fast as it is read. */
-const MAX_RECORDS = 20_000
+/** Fills a buffer with the newest whole records, oldest first, and tells how many bytes they are. */
+type ReadNewest = (buffer: Buffer) => Promise<number>
 
 /**
- * How often the kernel's log tells that a process of `group`, or below, was killed for memory. It remembers what the
- * counter of a group forgets with the group, but not for ever, and of a flood only some: 0 means nothing.
+ * Kills for memory that the kernel's log tells of. It remembers what the counter of a group forgets with the group, but
+ * not for ever, and of a flood of kills only some. Whoever asks while it is being read shares the next reading with all
+ * others who do: the one under way may have begun before the kill.
  */
-export function loggedOomKills(group: string): number {
-  return kernelRecords().filter(record => isOomKill(record, group)).length
+export class OomLog {
+  readonly #read: ReadNewest
+  #current: Promise<unknown> = Promise.resolve()
+  #next: Promise<string[]> | undefined
+
+  constructor(read: ReadNewest = readKernelLog) {
+    this.#read = read
+  }
+
+  /** Of a process that was killed for memory in `group`, or below. False, too, where the log may not be read. */
+  async tellsOf(group: string): Promise<boolean> {
+    this.#next ??= this.#current.then(() => {
+      this.#next = undefined
+      const reading = this.#killedGroups()
+      this.#current = reading
+      return reading
+    })
+    // The path is that of the host, below which the groups that are seen here may begin.
+    return (await this.#next).some(path => `${path}/`.includes(`${group}/`))
+  }
+
+  async #killedGroups(): Promise<string[]> {
+    const buffer = Buffer.allocUnsafe(MAX_BYTES)
+    const length = await this.#read(buffer).catch(() => 0) // not allowed: in a container, by a security module
+    return groupsOfOomKills(buffer.toString('latin1', 0, length))
+  }
 }
 
-/** @param record as /dev/kmsg has it: `PRIORITY,SEQUENCE,TIME,FLAGS;MESSAGE` (kernel: ABI/testing/dev-kmsg) */
-export function isOomKill(record: string, group: string): boolean {
-  // The facility is in the upper bits: what programs write there is not the kernel's.
-  if (Number.parseInt(record, 10) >> 3 !== 0) return false
-  const path = /^[^;]*;oom-kill:.*,task_memcg=([^,]+),/.exec(record)?.[1]
-  return path !== undefined && `${path}/`.includes(`${group}/`)
-}
-
-/** Oldest first; none where it cannot be read. */
-function kernelRecords(): string[] {
-  let log: number
-  try {
-    log = openSync('/dev/kmsg', constants.O_RDONLY | constants.O_NONBLOCK)
-  } catch {
-    return [] // not there in a container, or not allowed
-  }
-  const buffer = Buffer.alloc(RECORD_BYTES)
-  try {
-    return takeRecords(() => readRecord(log, buffer))
-  } finally {
-    closeSync(log)
-  }
-}
-
-/** @param next undefined: there are no more */
-export function takeRecords(next: () => string | undefined): string[] {
-  const records: string[] = []
-  while (records.length < MAX_RECORDS) {
-    const record = next()
-    if (record === undefined) break
-    records.push(record)
-  }
-  return records
-}
-
-/** undefined: there are no more. '' stands for some that were overwritten before they were read. */
-function readRecord(log: number, buffer: Buffer): string | undefined {
-  try {
-    const length = readSync(log, buffer)
-    return length === 0 ? undefined : buffer.toString('latin1', 0, length)
-  } catch (error) {
-    return errnoOf(error) === 'EPIPE' ? '' : undefined
-  }
+/**
+ * Every line has its priority, and perhaps its time and its writer: `<6>[  514.090000][  T476] MESSAGE` (syslog(2)).
+ * The facility is in the priority's upper bits: what programs write there is not the kernel's, whose is 0.
+ */
+export function groupsOfOomKills(log: string): string[] {
+  const kills = log.matchAll(/^<[0-7]>(?:\[[^\]\n]*\])* ?oom-kill:.*?,task_memcg=([^,\n]+),/gm)
+  return Array.from(kills, ([, path]) => path!)
 }

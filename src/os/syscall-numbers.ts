@@ -38,6 +38,7 @@ export const SYSCALL_NUMBERS = {
   socket: [41, 198],
   socketpair: [53, 199],
   syncfs: [306, 267],
+  syslog: [103, 116],
   umount2: [166, 39],
   unshare: [272, 97],
   utimensat: [280, 88],

@@ -35,6 +35,7 @@ const native = {
   fcntl: systemCall('fcntl', 'int', 'int', 'long'),
   flock: systemCall('flock', 'int', 'int'),
   syncfs: waitingCall('syncfs', 'int'),
+  syslog: waitingCall('syslog', 'int', OUT, 'int'),
   fadvise: systemCall('fadvise64', 'int', 'long', 'long', 'int'),
   chroot: systemCall('chroot', PTR),
   fchdir: systemCall('fchdir', 'int'),
@@ -242,6 +243,15 @@ export function tryLock(fd: number): boolean {
 /** syncfs(2), on a thread of libuv's pool. */
 export async function syncfs(fd: number, path: string): Promise<void> {
   check(await native.syncfs(fd), 'syncfs', path)
+}
+
+/**
+ * syslog(2), on a thread of libuv's pool: the newest whole records of the kernel's log that fit into `buffer`.
+ * @returns how many bytes they are
+ */
+export async function readKernelLog(buffer: Buffer): Promise<number> {
+  const SYSLOG_ACTION_READ_ALL = 3
+  return check(await native.syslog(SYSLOG_ACTION_READ_ALL, buffer, buffer.length), 'syslog')
 }
 
 const OPEN_TMPFILE_OR_CREATE = 0o20000000 | 0o100

@@ -7,6 +7,8 @@ import { isCode } from '../../src/base/errors.ts'
 import { newId } from '../../src/base/ids.ts'
 import type { Cgroups } from '../../src/os/cgroup/cgroup.ts'
 import { openCgroups } from '../../src/os/cgroup/open-cgroups.ts'
+import { SystemdCgroups } from '../../src/os/cgroup/systemd.ts'
+import { OomLog } from '../../src/os/kernel-log.ts'
 import * as mounts from '../../src/os/mounts.ts'
 import { start } from '../../src/os/spawn.ts'
 
@@ -99,9 +101,9 @@ test(
 )
 
 test(
-  'cgroups: a kill for memory is counted',
+  'cgroups: a kill for memory is counted, and that of a scope is remembered when its group is gone',
   withCgroups(async cgroups => {
-    const inner = `${group}/box`
+    const inner = `${group}/box.scope`
     await cgroups.create(inner)
     await cgroups.writeLimits(inner, { memory: { limit: 16 * 2 ** 20, swap: 16 * 2 ** 20 } })
     const script = 'read go; exec tail /dev/zero'
@@ -116,6 +118,10 @@ test(
     assert.equal(cgroups.oomKills(group), 1)
     assert.equal(cgroups.oomKills(inner), 1)
     assert.equal(cgroups.stats(inner)?.memory.limit, 16n * 2n ** 20n)
+    await cgroups.remove(inner)
+    const units = new SystemdCgroups(cgroups, { busctl: '', systemctl: '', log: new OomLog() })
+    assert.equal(await units.wasOomKilled(inner), true)
+    assert.equal(await units.wasOomKilled(`${group}/other.scope`), false)
   }),
 )
 

@@ -110,8 +110,10 @@ export interface Cgroups {
   kill(path: string): Promise<void>
   /** undefined if there is no such group. */
   stats(path: string): CgroupStats | undefined
-  /** Processes that the kernel killed here or below for memory; 0 if there is no such group, and nobody knows of one. */
+  /** Processes that the kernel killed here or below for memory; 0 if there is no such group. */
   oomKills(path: string): number
+  /** Whether there was such a kill, also in a group that is gone, for as long as anything remembers. */
+  wasOomKilled(path: string): Promise<boolean>
   /** By page size; none where the group does not count huge pages. */
   hugetlb(path: string): HugetlbUsage[]
   applied(path: string): AppliedLimits

@@ -3,7 +3,7 @@ import { basename, dirname, join } from 'node:path'
 import { sleep } from '../../base/clock.ts'
 import { BerthError, errnoOf, internal, precondition } from '../../base/errors.ts'
 import type { OciResources } from '../../model/oci.ts'
-import { loggedOomKills } from '../kernel-log.ts'
+import { OomLog } from '../kernel-log.ts'
 import { run } from '../spawn.ts'
 import type { AppliedLimits, CgroupStats, Cgroups, HugetlbUsage } from './cgroup.ts'
 import * as parse from './parse.ts'
@@ -21,6 +21,12 @@ const TRANSIENT = '/run/systemd/transient'
 /** What `systemctl` ends with for a unit that is not loaded (LSB: program is not installed). */
 const NOT_LOADED = 5
 
+type Parts = {
+  readonly busctl: string
+  readonly systemctl: string
+  readonly log: Pick<OomLog, 'tellsOf'>
+}
+
 /**
  * Control groups of a host where systemd is their one writer (cgroup driver `systemd`): a group is a unit, a slice or
  * a scope, and the unit's name is the last part of its path. What is read, and killing, goes to the files.
@@ -29,19 +35,26 @@ export class SystemdCgroups implements Cgroups {
   readonly #files: Cgroups
   readonly #busctl: string
   readonly #systemctl: string
+  readonly #log: Parts['log']
 
   /** @throws BerthError precondition if systemd is not what runs this machine */
   static open(files: Cgroups): SystemdCgroups {
     if (!existsSync('/run/systemd/system')) {
       throw precondition('cgroup_manager is "systemd", but systemd does not run this machine: use "cgroupfs"')
     }
-    return new SystemdCgroups(files, program('busctl'), program('systemctl'))
+    return new SystemdCgroups(files, {
+      busctl: program('busctl'),
+      systemctl: program('systemctl'),
+      log: new OomLog(),
+    })
   }
 
-  private constructor(files: Cgroups, busctl: string, systemctl: string) {
+  /** @param files what is read from, and written where systemd has no property */
+  constructor(files: Cgroups, { busctl, systemctl, log }: Parts) {
     this.#files = files
     this.#busctl = busctl
     this.#systemctl = systemctl
+    this.#log = log
   }
 
   get version(): 1 | 2 {
@@ -93,14 +106,20 @@ export class SystemdCgroups implements Cgroups {
     return this.#files.stats(path)
   }
 
+  oomKills(path: string): number {
+    return this.#files.oomKills(path)
+  }
+
   /**
    * systemd removes the group of a scope as soon as it is empty, often before its monitor or anybody else has read the
-   * counter. Those of the groups above count all kills below: where they saw none, no log has to be read.
+   * counter. In version 2 that of the group above has counted its kills too: where it saw none, no log has to be read.
+   * In version 1 a group counts only what was killed in itself, so that only the log knows.
    */
-  oomKills(path: string): number {
-    if (this.#files.exists(path) || unitOf(path) === undefined) return this.#files.oomKills(path)
+  async wasOomKilled(path: string): Promise<boolean> {
+    if (this.#files.exists(path) || unitOf(path) === undefined) return this.#files.oomKills(path) > 0
     const above = dirname(path)
-    return this.#files.exists(above) && this.#files.oomKills(above) === 0 ? 0 : loggedOomKills(path)
+    if (this.version === 2 && this.#files.exists(above) && this.#files.oomKills(above) === 0) return false
+    return await this.#log.tellsOf(path)
   }
 
   hugetlb(path: string): HugetlbUsage[] {

@@ -135,6 +135,11 @@ export class CgroupsV1 implements Cgroups {
       .reduce((sum, kills) => sum + kills, 0)
   }
 
+  /** The counter goes with its group, which whoever made it removes after the monitor has read it. */
+  async wasOomKilled(path: string): Promise<boolean> {
+    return this.oomKills(path) > 0
+  }
+
   hugetlb(path: string): HugetlbUsage[] {
     const root = this.#mounts.get('hugetlb')
     files.checkGroupPath(path)

@@ -85,6 +85,11 @@ export class CgroupsV2 implements Cgroups {
     )
   }
 
+  /** The counter goes with its group, which whoever made it removes after the monitor has read it. */
+  async wasOomKilled(path: string): Promise<boolean> {
+    return this.oomKills(path) > 0
+  }
+
   hugetlb(path: string): HugetlbUsage[] {
     return readHugetlb(this.#dir(path), this.version, this.#hugepageSizes)
   }
