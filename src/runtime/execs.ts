@@ -13,6 +13,7 @@ const output = new OutputBudget(256 * 2 ** 20)
 
 /** A run directory that cannot be written would hold up every probe for as many tries; the next start removes the rest. */
 const MAX_UNFORGOTTEN = 16
+const FORGET_RETRY_MS = 5000
 
 /** Processes that run in containers beside the first one. */
 export class Execs {
@@ -20,8 +21,9 @@ export class Execs {
   readonly #running = new Map<string, Set<Exec>>()
   /** Containers that are being stopped; forgotten when they are removed. */
   readonly #refused = new Set<string>()
-  /** Ended, with files that could not be removed: tried again with the next one that ends, and by the next start. */
+  /** Ended, with files that could not be removed: tried again soon, with the next one that ends, by the next start. */
   readonly #unforgotten = new Set<Exec>()
+  #forgetTimer: NodeJS.Timeout | undefined
 
   constructor(cli: OciCli) {
     this.#cli = cli
@@ -73,13 +75,13 @@ export class Execs {
     } finally {
       siblings.delete(exec)
       if (siblings.size === 0) this.#running.delete(containerId)
-      this.#forgetFiles(exec)
+      this.#forgetFiles([...this.#unforgotten, exec])
     }
   }
 
   /** What the command answered stands, whatever becomes of its files. */
-  #forgetFiles(exec: Exec): void {
-    for (const ended of [...this.#unforgotten, exec]) {
+  #forgetFiles(execs: readonly Exec[]): void {
+    for (const ended of execs) {
       try {
         ended.forget()
         this.#unforgotten.delete(ended)
@@ -87,6 +89,11 @@ export class Execs {
         if (this.#unforgotten.size < MAX_UNFORGOTTEN) this.#unforgotten.add(ended)
       }
     }
+    if (this.#unforgotten.size === 0) return
+    this.#forgetTimer ??= setTimeout(() => {
+      this.#forgetTimer = undefined
+      this.#forgetFiles([...this.#unforgotten])
+    }, FORGET_RETRY_MS).unref()
   }
 }
 
