@@ -1,6 +1,7 @@
 import { notFound } from '../base/errors.ts'
 import type { Image, Layer } from '../model/image.ts'
 import type { ImageContext } from './image-context.ts'
+import { imageDamage } from './layer-health.ts'
 
 /** What keeps an object, and what it takes. */
 export type Explanation = {
@@ -23,7 +24,8 @@ export type Holder = {
 }
 
 /**
- * What is wrong with an object is what was found before, or what a glance at its directories tells now.
+ * What is wrong with an object is what was found before, or what a glance at its directories tells now. Nothing is
+ * written, so that a full disk can be explained too: whoever uses the image finds out the same.
  *
  * @param reference an image in any form, or the digest of a layer (diff id, chain id, blob) or of a manifest
  * @throws BerthError not-found
@@ -59,17 +61,9 @@ function matches(digest: string, reference: string): boolean {
   return hex.length >= SHORTEST && digest.slice('sha256:'.length).startsWith(hex)
 }
 
-/** Told to whoever pulls next as well: see LayerHealth. */
-function damageOf({ snapshots, health }: ImageContext, layer: Layer): string | undefined {
-  const damage = layer.damage ?? snapshots.checkLayer(layer.dir, layer.seal)
-  if (damage !== undefined) health.report(layer, damage)
-  return damage
-}
-
 function explainOne(context: ImageContext, image: Image): Explanation {
-  const { db, leases, health } = context
+  const { db, leases } = context
   const chain = image.topLayer === undefined ? [] : db.read.layers.chain(image.topLayer)
-  for (const layer of chain) damageOf(context, layer)
   const isAlone = ({ chainId }: Layer) =>
     db.read.layers.imagesOn(chainId).length === 1 &&
     db.read.layers.containersOn(chainId).length === 0 &&
@@ -88,12 +82,21 @@ function explainOne(context: ImageContext, image: Image): Explanation {
     size: sum(chain),
     alone: sum(chain.filter(isAlone)),
     holders,
-    damage: health.damageOf(image.id) ?? '',
+    damage: damageOf(context, chain),
   }
 }
 
+/** Of an image: what is wrong with the topmost layer that is damaged. */
+function damageOf({ layers }: ImageContext, chain: readonly Layer[]): string {
+  for (const layer of chain) {
+    const damage = layers.damageOf(layer)
+    if (damage !== undefined) return imageDamage(layer, damage)
+  }
+  return ''
+}
+
 function explainLayer(context: ImageContext, layer: Layer): Explanation {
-  const { db, index, leases } = context
+  const { db, index, leases, layers } = context
   const { chainId } = layer
   const images = db.read.layers.imagesOn(chainId).flatMap(id => index.get(id) ?? [])
   const held = containers(db.read.images.describeContainers(db.read.layers.containersOn(chainId)))
@@ -112,7 +115,7 @@ function explainLayer(context: ImageContext, layer: Layer): Explanation {
     size: layer.size,
     alone: images.length + held.length <= 1 ? layer.size : 0,
     holders,
-    damage: damageOf(context, layer) ?? '',
+    damage: layers.damageOf(layer) ?? '',
   }
 }
 

@@ -57,11 +57,16 @@ export class LayerHealth {
   }
 }
 
+/** What is wrong with the images on a damaged layer. */
+export function imageDamage({ diffId }: Layer, damage: string): string {
+  return `its layer ${diffId} is damaged: ${damage}`
+}
+
 function brokenImages(db: Database): ReadonlyMap<Digest, string> {
   const { layers } = db.read
   return new Map(
     layers.damaged().flatMap(layer => {
-      const damage = `its layer ${layer.diffId} is damaged: ${layer.damage}`
+      const damage = imageDamage(layer, layer.damage ?? '')
       return layers.imagesOn(layer.chainId).map(id => [id, damage] as const)
     }),
   )
