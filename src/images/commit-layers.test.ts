@@ -143,6 +143,30 @@ test('a batch whose undo fails too, as on a full disk, is told and stands in no 
   assert.deepEqual([db.read.layers.extracting().length, db.read.layers.committed().length], [0, 2])
 })
 
+test('a replacement that failed and cannot be moved away hinders no later one', async t => {
+  const { db, snapshots, committer } = setUp(t)
+  t.after(() => setEffectHook(undefined))
+  await committer.commit(staged(snapshots, 1), signal)
+  db.transact('damaged', tx => tx.layers.setDamage(idOf(1), 'a bit is wrong'))
+  const stuck = snapshots.layerPath('1.1')
+  const { discard } = snapshots
+  snapshots.discard = path => {
+    if (path === stuck) throw new Error(`EBUSY: ${path}`)
+    discard.call(snapshots, path)
+  }
+  const fail = ({ subject }: Effect) => {
+    if (subject === 'layers committed') throw new Error('full')
+  }
+  setEffectHook({ sync: fail, async: async () => undefined })
+  await assert.rejects(committer.commit(staged(snapshots, 1), signal), /^Error: full$/)
+  setEffectHook(undefined)
+  assert.ok(existsSync(stuck))
+  await committer.commit(staged(snapshots, 1), signal)
+  const { dir, damage } = db.read.layers.get(idOf(1))!
+  assert.deepEqual([dir, damage, existsSync(snapshots.layerPath(dir))], ['1.2', undefined, true])
+  assert.deepEqual(db.read.layers.retired(), ['1'])
+})
+
 test('who waits for a turn is told when nobody can tell whose turn it is', async t => {
   const { db, snapshots } = setUp(t)
   let isBroken = true

@@ -104,10 +104,10 @@ export class LayerCommitter {
       named = this.#name(finished)
       await this.#options.snapshots.publishLayers(named)
       this.#options.db.transact('layers committed', tx => {
-        for (const { layer, unpacked, seal, before } of named) {
+        for (const { layer, unpacked, seal, dir, before } of named) {
           const committed = { size: unpacked.size, inodes: unpacked.inodes, seal }
           if (before === undefined) tx.layers.commit(layer.chainId, committed)
-          else tx.layers.replace(before, committed)
+          else tx.layers.replace(before, dir, committed)
         }
       })
     } catch (error) {
@@ -149,26 +149,29 @@ export class LayerCommitter {
   }
 
   /**
-   * The intents. A layer that has a row gets a new directory beside the old one: containers may stand on that, and
-   * whatever is in the new one's place is of a try that was broken off.
+   * The intents. A layer that has a row gets a new directory beside the old one, for containers may stand on that, and
+   * beside what tries that were broken off have left, which may be impossible to move away.
    */
   #name(layers: readonly Finished[]): Named[] {
-    const { db, snapshots } = this.#options
+    const { db, disposal } = this.#options
     const rows = layers.map(({ layer }) => db.read.layers.get(layer.chainId))
     // Of an undo that failed: this is the only batch. A child's number is above its parent's.
     const left = db.read.layers.extracting().toSorted((a, b) => Number(b.dir) - Number(a.dir))
+    const taken = rows.some(row => row !== undefined) ? this.#takenDirs() : new Set<string>()
     const names = db.transact('layers extracting', tx => {
       for (const { chainId } of left) tx.layers.delete(chainId)
       return layers.map(({ layer }, index) => {
         const before = rows[index]
-        return before === undefined ? tx.layers.insertExtracting(layer, layer.blob) : nextDir(before)
+        return before === undefined ? tx.layers.insertExtracting(layer, layer.blob) : nextDir(before, taken)
       })
     })
-    return layers.map((finished, index) => {
-      const [dir, before] = [names[index]!, rows[index]]
-      if (before !== undefined) snapshots.discard(snapshots.layerPath(dir))
-      return { ...finished, dir, before }
-    })
+    for (const { dir } of left) disposal.discardLayer(dir)
+    return layers.map((finished, index) => ({ ...finished, dir: names[index]!, before: rows[index] }))
+  }
+
+  #takenDirs(): ReadonlySet<string> {
+    const { snapshots } = this.#options
+    return new Set([...snapshots.listLayerDirs(), ...snapshots.listRecords()])
   }
 
   /**
@@ -178,13 +181,14 @@ export class LayerCommitter {
   #undo(layers: readonly Named[], error: unknown): unknown {
     const { db, disposal } = this.#options
     const made = layers.filter(({ before }) => before === undefined).toReversed()
+    for (const { dir, before } of layers) if (before !== undefined) disposal.discardLayer(dir)
     try {
       if (made.length > 0) {
         db.transact('layers given up', tx => {
           for (const { layer } of made) tx.layers.delete(layer.chainId)
         })
       }
-      for (const { dir } of layers) disposal.discardLayer(dir)
+      for (const { dir } of made) disposal.discardLayer(dir)
       return error
     } catch (more) {
       const what = `${messageOf(error)}; undoing it failed: ${messageOf(more)}`

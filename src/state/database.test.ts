@@ -247,8 +247,10 @@ test('a layer that is fetched again gets a new directory; the old one stays for 
       [['1', 'it is gone', SEAL]],
     )
     assert.deepEqual(db.read.layers.containersOn(digest(101)), [c.id])
-    assert.equal(nextDir(before), '1.1')
-    db.transact('replaced', tx => tx.layers.replace(before, { size: 6, inodes: 2, seal: SEAL }))
+    assert.deepEqual([nextDir(before), nextDir(before, new Set(['1.1', '1.2']))], ['1.1', '1.3'])
+    db.transact('replaced', tx =>
+      tx.layers.replace(before, nextDir(before), { size: 6, inodes: 2, seal: SEAL }),
+    )
     const after = db.read.layers.get(digest(101))!
     assert.deepEqual([after.dir, after.size, after.damage, nextDir(after)], ['1.1', 6, undefined, '1.2'])
     assert.deepEqual([db.read.layers.retired(), db.read.layers.retiredUnheld()], [['1'], []])

@@ -151,7 +151,7 @@ export class LayerReader {
 export class LayerWriter extends LayerReader {
   readonly #insert: Sqlite.Statement<[string, string, string | null, string, number], { number: number }>
   readonly #commit: Sqlite.Statement<[number, number, string, bigint, string]>
-  readonly #replace: Sqlite.Statement<[number, number, string, bigint, string]>
+  readonly #replace: Sqlite.Statement<[number, number, number, string, bigint, string]>
   readonly #setDamage: Sqlite.Statement<[string | null, string]>
   readonly #setVerified: Sqlite.Statement<[bigint, string]>
   readonly #retire: Sqlite.Statement<[string]>
@@ -169,7 +169,7 @@ export class LayerWriter extends LayerReader {
       `UPDATE layers SET phase = 'committed', size = ?, inodes = ?, record = ?, root_mtime = ? WHERE chain_id = ?`,
     )
     this.#replace = db.prepare(
-      `UPDATE layers SET generation = generation + 1, size = ?, inodes = ?, record = ?, root_mtime = ?, damage = NULL,
+      `UPDATE layers SET generation = ?, size = ?, inodes = ?, record = ?, root_mtime = ?, damage = NULL,
          verified_at = 0
        WHERE chain_id = ?`,
     )
@@ -195,13 +195,13 @@ export class LayerWriter extends LayerReader {
   }
 
   /**
-   * The layer was fetched again, into the directory of its next generation. The old one stays for the containers that
+   * The layer was fetched again, into the directory of a later generation. The old one stays for the containers that
    * stand on it.
    */
-  replace(before: Layer, { size, inodes, seal }: CommittedLayer): void {
+  replace(before: Layer, dir: string, { size, inodes, seal }: CommittedLayer): void {
     this.#retire.run(before.dir)
     for (const id of this.containersOn(before.chainId)) this.#hold.run(before.dir, id)
-    this.#replace.run(size, inodes, seal.record, seal.mtime, before.chainId)
+    this.#replace.run(generationOf(dir), size, inodes, seal.record, seal.mtime, before.chainId)
   }
 
   setDamage(chainId: Digest, damage: string): void {
@@ -228,10 +228,20 @@ export type CommittedLayer = {
   readonly seal: NonNullable<Layer['seal']>
 }
 
-/** The name of the directory of a layer's next generation. */
-export function nextDir({ dir }: Pick<Layer, 'dir'>): string {
-  const [number, generation = '0'] = dir.split('.')
-  return `${number}.${Number(generation) + 1}`
+/**
+ * The name of the directory of a layer's next generation.
+ * @param taken names that cannot be had
+ */
+export function nextDir({ dir }: Pick<Layer, 'dir'>, taken: ReadonlySet<string> = new Set()): string {
+  const [number] = dir.split('.')
+  for (let generation = generationOf(dir) + 1; ; generation++) {
+    const next = `${number}.${generation}`
+    if (!taken.has(next)) return next
+  }
+}
+
+function generationOf(dir: string): number {
+  return Number(dir.split('.')[1] ?? 0)
 }
 
 function layerOf(row: Row): Layer {

@@ -4,6 +4,7 @@ import type { Readable } from 'node:stream'
 import { effect, effectSync } from '../base/effects.ts'
 import { messageOf } from '../base/errors.ts'
 import { newId } from '../base/ids.ts'
+import { Retries } from '../base/retries.ts'
 import type { IdMapping } from '../model/security.ts'
 import type { Log } from '../observe/log.ts'
 import { ensureDir, fsyncDir, namesIn, openDirectory, syncFileSystem } from '../os/files.ts'
@@ -50,6 +51,7 @@ class OverlaySnapshots implements Snapshots {
   readonly #empty: readonly string[]
   readonly #pool: UnpackPool
   readonly #trash: Trash
+  readonly #retries: Retries
   readonly #trashDir: string
   readonly #log: Log
   /** No name is given twice, by no daemon: what one has left may be deleted at any time. */
@@ -70,6 +72,7 @@ class OverlaySnapshots implements Snapshots {
       log.warn({ warning }, 'layer unpacked incompletely'),
     )
     this.#trash = new Trash(trash, log)
+    this.#retries = new Retries({ log })
   }
 
   directories(): string[] {
@@ -277,21 +280,27 @@ class OverlaySnapshots implements Snapshots {
   sweep(): void {
     const layers = new Set(this.listLayerDirs())
     const lone = this.listRecords().filter(name => !layers.has(name))
-    const paths = [
-      ...this.listStaging().map(name => this.stagedPath(name)),
-      ...lone.map(name => this.recordPath(name)),
-    ]
-    for (const path of paths) {
-      try {
-        this.#trash.discard(path)
-      } catch (error) {
-        this.#log.error({ path, error: messageOf(error) }, 'what a pull has left could not be moved away')
-      }
+    for (const name of this.listStaging()) this.#sweepAway(this.stagedPath(name), () => true)
+    for (const name of lone) {
+      this.#sweepAway(this.recordPath(name), () => !existsSync(this.layerPath(name)))
     }
     this.#trash.sweep()
   }
 
+  /** @param isLeft whether it is still of no use, should it have to be tried again */
+  #sweepAway(path: string, isLeft: () => boolean): void {
+    try {
+      this.#trash.discard(path)
+    } catch (error) {
+      this.#log.error({ path, error: messageOf(error) }, 'what a pull has left could not be moved away')
+      this.#retries.later(`deleting ${path}`, async () => {
+        if (isLeft()) this.#trash.discard(path)
+      })
+    }
+  }
+
   async close(): Promise<void> {
+    this.#retries.close()
     await Promise.all([this.#pool.close(), this.#trash.close()])
   }
 }

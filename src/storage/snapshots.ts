@@ -110,7 +110,10 @@ export interface Snapshots {
   upperPath(id: string): string
   /** A read-only view of layers for image volume number `index` of a container. Idempotent. */
   mountImageView(id: string, index: number, layers: readonly string[], options?: MountOptions): string
-  /** Discards what an earlier process left in staging and in the trash; before the first `unpack`. */
+  /**
+   * Discards what an earlier process left in staging, in the trash, and of records alone; before the first `unpack`.
+   * What cannot be moved away is tried again until it is gone.
+   */
   sweep(): void
   /** Ends the unpack workers; a layer that one of them is unpacking fails. The trash may be left half empty. */
   close(): Promise<void>

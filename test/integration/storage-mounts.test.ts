@@ -155,6 +155,23 @@ test('what is discarded is gone by name at once, and what cannot be deleted is t
   await until(() => readdirSync(store.path('trash')).length === 0, 'it is tried again without being asked')
 })
 
+test('what a pull has left and a start cannot move away is tried again until it is gone', async () => {
+  const left = [store.path('staging/left'), store.path('records/7')]
+  for (const path of left) {
+    mkdirSync(path)
+    bindMount(store.path('empty'), path)
+  }
+  snapshots.sweep()
+  assert.match(JSON.stringify(store.logged), /left.*EBUSY.*what a pull has left could not be moved away/)
+  for (const path of left) {
+    assert.ok(existsSync(path))
+    unmount(path)
+  }
+  await until(() => left.every(path => !existsSync(path)), 'it is tried again without being asked')
+  await store.emptied()
+  assert.ok(existsSync(store.path('empty/0')))
+})
+
 test('staging directories never have the same name, and stay in their folder', () => {
   const [one, two] = [snapshots.stagingPath('sha256:a/../b'), snapshots.stagingPath('sha256:a/../b')]
   assert.notEqual(one, two)
