@@ -116,7 +116,8 @@ export class NodeWipe {
     if (scope.containers) await this.#removePods(signal, tell)
     if (scope.images) await this.#removeImages(tell)
     // What is only out of the way goes on taking room until the next start.
-    await this.#options.containerContext.snapshots.emptied()
+    const left = await this.#options.containerContext.snapshots.emptied()
+    if (left !== undefined) throw new BerthError('internal', left)
   }
 
   async #removePods(signal: AbortSignal, tell: (step: string) => void): Promise<void> {

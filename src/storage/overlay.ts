@@ -157,7 +157,7 @@ class OverlaySnapshots implements Snapshots {
     if (record !== undefined) this.#trash.discard(record)
   }
 
-  emptied(): Promise<void> {
+  emptied(): Promise<string | undefined> {
     return this.#trash.emptied()
   }
 

@@ -96,8 +96,11 @@ export interface Snapshots {
   listStaging(): string[]
   /** Moves to the trash and deletes in the background, a layer's record too; gone by name at once. */
   discard(path: string): void
-  /** Until nothing of what was discarded takes room any more, as far as it can be deleted. Never throws. */
-  emptied(): Promise<void>
+  /**
+   * Until nothing of what was discarded takes room any more, as far as it can be deleted. Never throws.
+   * @returns what is left and why; undefined if nothing is
+   */
+  emptied(): Promise<string | undefined>
   /** Mounts a container's writable root over the layers (topmost first); returns its path. Idempotent. */
   mountRootfs(id: string, layers: readonly string[], options?: MountOptions): string
   /** Unmounts the root file system and the image views of a container. */

@@ -26,17 +26,20 @@ const MAX_OUTPUT = 4096
  */
 export class Trash {
   readonly #dir: string
-  readonly #log: Log
+  readonly #log: Pick<Log, 'error' | 'warn' | 'info'>
   readonly #retries: Retries
   readonly #closing = new AbortController()
   /** Names that could not be deleted; tried again later, and at a sweep. */
   readonly #stuck = new Set<string>()
+  /** Why the folder itself could not be looked through; undefined if it could. */
+  #trouble: string | undefined
   #emptying: Promise<void> | undefined
 
-  constructor(dir: string, log: Log) {
+  /** @param firstMs ms to the second try, as `Retries` has it unless given */
+  constructor(dir: string, log: Pick<Log, 'error' | 'warn' | 'info'>, firstMs?: number) {
     this.#dir = dir
     this.#log = log
-    this.#retries = new Retries({ log })
+    this.#retries = new Retries({ log, ...(firstMs === undefined ? {} : { firstMs }) })
   }
 
   /** Gone by its name when this returns; nothing happens if there is nothing. */
@@ -57,9 +60,14 @@ export class Trash {
     this.#empty()
   }
 
-  /** Until there is nothing left that can be deleted. */
-  async emptied(): Promise<void> {
+  /** Until there is nothing left that can be deleted. @returns what is left and why; undefined if nothing is */
+  async emptied(): Promise<string | undefined> {
     await this.#emptying
+    if (this.#closing.signal.aborted) return `${this.#dir} is emptied at the next start`
+    if (this.#trouble !== undefined) return `${this.#dir} cannot be emptied: ${this.#trouble}`
+    if (this.#stuck.size === 0) return undefined
+    const [first] = this.#stuck
+    return `${this.#dir}: ${this.#stuck.size} directories could not be deleted, ${first} among them`
   }
 
   /** What is not deleted by now waits for the next sweep. */
@@ -77,8 +85,10 @@ export class Trash {
     await sleep(PAUSE_MS, this.#closing.signal).catch(() => undefined)
     try {
       for (let names = this.#next(); names.length > 0; names = this.#next()) await this.#delete(names)
+      this.#trouble = undefined
     } catch (error) {
-      this.#later([this.#dir], messageOf(error))
+      this.#trouble = messageOf(error)
+      this.#later([this.#dir], this.#trouble)
     } finally {
       this.#emptying = undefined // what is discarded from here on starts anew
     }
@@ -88,8 +98,8 @@ export class Trash {
     this.#log.error({ paths, error }, 'trash not deleted')
     this.#retries.later(`emptying ${this.#dir}`, async () => {
       this.sweep()
-      await this.emptied()
-      if (this.#stuck.size > 0) throw precondition(`${this.#stuck.size} directories could not be deleted`)
+      const left = await this.emptied()
+      if (left !== undefined) throw precondition(left)
     })
   }
 

@@ -111,8 +111,8 @@ export class FakeSnapshots implements LayerSnapshots {
   /** What is awaited before the disk is looked at. */
   onEmptied: () => Promise<void> = () => Promise.resolve()
 
-  emptied(): Promise<void> {
-    return this.onEmptied()
+  async emptied(): Promise<undefined> {
+    await this.onEmptied()
   }
 
   async sweep(): Promise<void> {
