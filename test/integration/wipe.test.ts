@@ -9,15 +9,22 @@ import { busyboxImage } from '../support/images.ts'
 import { BUSYBOX, Kubelet } from '../support/kubelet.ts'
 import { processesWith, uniqueSleep } from '../support/runtime-host.ts'
 
-/** A node with an image, a pod whose container runs, and one whose container has ended. */
-async function inhabited(): Promise<{ daemon: BerthDaemon; kubelet: Kubelet; sleep: string }> {
+/**
+ * A node with an image, a pod whose container runs, and one whose container has ended. A `deaf` container does not end
+ * when it is asked to, but half a minute later.
+ */
+async function inhabited({ deaf } = { deaf: false }): Promise<{
+  daemon: BerthDaemon
+  kubelet: Kubelet
+  sleep: string
+}> {
   const daemon = await BerthDaemon.start({ label: 'wipe' })
   const kubelet = new Kubelet(daemon)
   daemon.registry.push(await busyboxImage(), 'docker.io/library/busybox', 'latest')
   await kubelet.pull(BUSYBOX)
   const sleep = uniqueSleep()
   const pod = await kubelet.runPod({ port_mappings: [{ container_port: 80, host_port: 18095 }] })
-  await kubelet.run(pod, `exec ${sleep}`)
+  await kubelet.run(pod, deaf ? `exec ${sleep}` : `trap 'exit 0' TERM; ${sleep} & wait`)
   const other = await kubelet.runPod()
   await kubelet.exited(await kubelet.run(other, 'exit 3'))
   return { daemon, kubelet, sleep }
@@ -29,7 +36,7 @@ async function leftOf(daemon: BerthDaemon): Promise<string[]> {
 }
 
 test('a wipe lists everything, asks, stops what lives, and leaves nothing; a fresh daemon starts', async () => {
-  const { daemon, sleep } = await inhabited()
+  const { daemon, sleep } = await inhabited({ deaf: true })
   await using _daemon = daemon
   const runs = await daemon.offline(['wipe', '--yes'])
   assert.deepEqual([runs.code, runs.stdout], [1, ''])
