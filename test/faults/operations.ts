@@ -156,13 +156,14 @@ async function startContainer({ kubelet }: FaultRig): Promise<Attempt> {
   const pod = await kubelet.runPod()
   const config = kubelet.containerConfig(pod, FOREVER)
   let id = await kubelet.createAs(pod, config)
+  let attempt = 0
   const again = async () => {
     const { state } = await kubelet.status(id)
     if (state === 'CONTAINER_RUNNING') return
     if (state === 'CONTAINER_CREATED') return await kubelet.start(id)
     // A start that failed is the container's end, as CRI has it: kubelet makes another one.
     assert.equal(state, 'CONTAINER_EXITED')
-    id = await kubelet.createAs(pod, { ...config, metadata: { ...config.metadata, attempt: 1 } })
+    id = await kubelet.createAs(pod, { ...config, metadata: { ...config.metadata, attempt: ++attempt } })
     await kubelet.start(id)
   }
   return {
