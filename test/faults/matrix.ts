@@ -15,7 +15,7 @@ export type Result = {
 }
 
 /** How often an operation may take a way that does not come to the point before that counts as a failure. */
-const MAX_MISSES = 3
+const MAX_MISSES = 8
 
 /** Which points of an operation are tried. */
 export type Pick = (points: readonly Point[]) => readonly Point[]

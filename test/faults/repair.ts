@@ -13,6 +13,8 @@ import type { FaultRig } from './rig.ts'
 
 const MNT_DETACH = 2
 const HOST_PORT = 18_062
+/** A repair takes some two seconds. Streams have no deadline of their own. */
+const PATIENCE_MS = 20_000
 
 /** `berth check --repair` of a node on which somebody has been at work who should not have been. */
 export async function repair({ daemon, kubelet }: FaultRig): Promise<Attempt> {
@@ -74,9 +76,15 @@ async function repairOnce(client: BerthClient): Promise<void> {
 /** What is different in the end. */
 async function left(client: BerthClient, repair: boolean): Promise<string[]> {
   const found: string[] = []
-  for await (const { difference } of client.check({ repair })) {
-    if (difference === null || difference.state === 'REPAIRED') continue
-    found.push(`${difference.kind} ${difference.subject} ${difference.found} ${difference.error}`)
+  const patience = AbortSignal.timeout(PATIENCE_MS)
+  try {
+    for await (const { difference } of client.check({ repair }, patience)) {
+      if (difference === null || difference.state === 'REPAIRED') continue
+      found.push(`${difference.kind} ${difference.subject} ${difference.found} ${difference.error}`)
+    }
+  } catch (error) {
+    if (patience.aborted) throw new BerthError('deadline', 'the client has left')
+    throw error
   }
   return found
 }
