@@ -110,9 +110,13 @@ function mapCallCode(): unknown {
 
 const callCode = mapCallCode()
 
+function enterKernel(args: readonly string[]): NativeFunction {
+  return koffi.decode(callCode, koffi.proto('long', ['long', ...args]))
+}
+
 /** Of a number that no processor's table has by that name. @returns what `systemCall` does */
 export function numberedCall(number: number, ...args: string[]): (...values: unknown[]) => number {
-  const call: NativeFunction = koffi.decode(callCode, koffi.proto('long', ['long', ...args]))
+  const call = enterKernel(args)
   return (...values) => call(number, ...values)
 }
 
@@ -130,15 +134,16 @@ export function systemCall(name: SyscallName, ...args: string[]): (...values: un
 
 /** The same, on a thread of libuv's pool. */
 export function waitingCall(name: SyscallName, ...args: string[]): (...values: unknown[]) => Promise<number> {
-  const call: NativeFunction = koffi.decode(callCode, koffi.proto('long', ['long', ...args]))
+  const call = enterKernel(args)
   const number = numberOf(name)
-  return (...values) =>
-    new Promise((resolve, reject) => {
-      call.async(number, ...values, (error: unknown, result: number) => {
-        if (error === null) resolve(result)
-        else reject(error)
-      })
+  return (...values) => {
+    const { promise, resolve, reject } = Promise.withResolvers<number>()
+    call.async(number, ...values, (error: unknown, result: number) => {
+      if (error === null) resolve(result)
+      else reject(error)
     })
+    return promise
+  }
 }
 
 /** NUL-terminated; a NUL inside would silently cut the text short. */
