@@ -10,8 +10,9 @@ import * as sys from './syscalls.ts'
 /** What Berth reads of /proc/PID/stat (proc_pid_stat(5)). */
 export type ProcessStat = {
   readonly pid: number
-  /** `Z` and `X` are dead. */
+  /** `Z` and `X` are dead, if no thread is left: that of a leader says nothing of the others. */
   readonly state: string
+  readonly threads: number
   readonly parent: number
   readonly session: number
   /** Ticks after boot, field 22. */
@@ -23,6 +24,7 @@ export function parseStat(text: string): ProcessStat | undefined {
   const end = text.lastIndexOf(')')
   const fields = text.slice(end + 2).split(' ')
   const [state, parent, , session] = fields
+  const threads = fields[17]
   const startTime = fields[19]
   if (end < 0 || state === undefined || startTime === undefined) return undefined
   return {
@@ -30,6 +32,7 @@ export function parseStat(text: string): ProcessStat | undefined {
     state,
     parent: Number(parent),
     session: Number(session),
+    threads: Number(threads),
     startTime,
   }
 }
@@ -47,7 +50,12 @@ export function processRef(pid: number): ProcessRef | undefined {
 /** The same process still runs: pid 1 may reap a dead one only seconds later. */
 export function isAlive(ref: ProcessRef): boolean {
   const stat = readStat(ref.pid)
-  return stat !== undefined && stat.startTime === ref.startTime && stat.state !== 'Z' && stat.state !== 'X'
+  return stat?.startTime === ref.startTime && isRunning(stat)
+}
+
+/** A program may go on when the thread that began it has ended (pthread_exit(3)). */
+function isRunning({ state, threads }: ProcessStat): boolean {
+  return (state !== 'Z' && state !== 'X') || threads > 1
 }
 
 // ~1 ms of readlink calls: what the event loop may be held up between two requests.
@@ -87,7 +95,7 @@ function ifAlive<T>(read: () => T): T | undefined {
 /** It is stopped, or has ended: it does not fork any more. */
 export function standsStill(ref: ProcessRef): boolean {
   const stat = readStat(ref.pid)
-  return stat === undefined || stat.startTime !== ref.startTime || 'TtZX'.includes(stat.state)
+  return stat?.startTime !== ref.startTime || 'Tt'.includes(stat.state) || !isRunning(stat)
 }
 
 /**
@@ -146,8 +154,8 @@ export function watchExit(ref: ProcessRef, onExit: () => void): { [Symbol.dispos
 /** The living processes whose environment had this variable when they began. */
 export function processesWithVariable(name: string, value: string): ProcessRef[] {
   const wanted = `\0${name}=${value}\0`
-  return allStats().filter(({ pid, state }) => {
-    return state !== 'Z' && state !== 'X' && `\0${readText(`/proc/${pid}/environ`)}`.includes(wanted)
+  return allStats().filter(stat => {
+    return isRunning(stat) && `\0${readText(`/proc/${stat.pid}/environ`)}`.includes(wanted)
   })
 }
 
@@ -169,22 +177,26 @@ function allStats(): ProcessStat[] {
 }
 
 /**
- * Children, their children and so on, parents first; with a session all that is in it, and what descends from that, as
- * well. One look: what forks meanwhile may be missing.
+ * What descends from these processes and is none of them, parents first; with what is in one of the sessions, and
+ * descends from that. One look: what forks meanwhile may be missing.
  */
-export function descendantsOf(pid: number, session?: number): number[] {
-  return descendantsIn(allStats(), pid, session)
+export function descendantsOf(known: readonly ProcessRef[], sessions?: ReadonlySet<number>): ProcessRef[] {
+  return descendantsIn(allStats(), known, sessions)
 }
 
-export function descendantsIn(stats: readonly ProcessStat[], pid: number, session?: number): number[] {
+export function descendantsIn(
+  stats: readonly ProcessStat[],
+  known: readonly ProcessRef[],
+  sessions: ReadonlySet<number> = new Set(),
+): ProcessRef[] {
   const children = Map.groupBy(stats, stat => stat.parent)
-  const found = new Set([pid])
-  for (const stat of stats) if (stat.session === session) found.add(stat.pid)
+  const given = new Map(known.map(({ pid, startTime }) => [pid, startTime]))
+  const isKnown = (stat: ProcessStat) => given.get(stat.pid) === stat.startTime
+  const found = new Set(stats.filter(stat => isKnown(stat) || sessions.has(stat.session)))
   for (const parent of found) {
-    for (const child of children.get(parent) ?? []) found.add(child.pid)
+    for (const child of children.get(parent.pid) ?? []) found.add(child)
   }
-  found.delete(pid)
-  return [...found]
+  return [...found].filter(stat => !isKnown(stat)).map(({ pid, startTime }) => ({ pid, startTime }))
 }
 
 /** How often dead orphans that nobody has asked for are looked for: they keep a pid, and their PID namespace, from ending. */
@@ -231,9 +243,9 @@ export function isOnACommandLine(argument: string): boolean {
 }
 
 function livingWith(wanted: readonly string[]): ProcessRef[] {
-  return allStats().filter(({ pid, state }) => {
-    if (state === 'Z' || state === 'X') return false
-    const given = argumentsOf(pid)
+  return allStats().filter(stat => {
+    if (!isRunning(stat)) return false
+    const given = argumentsOf(stat.pid)
     return wanted.every(argument => given.includes(argument))
   })
 }

@@ -75,7 +75,7 @@ test('death by a signal is 128 and its number', async () => {
 test('at the time limit the whole group is killed', async () => {
   const alive: ProcessRef[] = []
   const sync = ({ name, subject }: Effect) => {
-    if (name === 'kill-group') alive.push(...descendantsOf(Number(subject)).map(pid => processRef(pid)!))
+    if (name === 'kill-group') alive.push(...descendantsOf([processRef(Number(subject))!]))
   }
   setEffectHook({ sync, async: () => Promise.resolve() })
   try {

@@ -6,7 +6,6 @@ import {
   descendantsOf,
   isAlive,
   leadsSession,
-  processRef,
   reapOrphan,
   signalProcess,
   standsStill,
@@ -32,35 +31,36 @@ export async function hasEnded(ref: ProcessRef, ms: number): Promise<boolean> {
 }
 
 /**
- * Kills a process with all that descends from it and, if it leads a session, with all of that: also where the parents
- * have gone. Everything is stopped first, so that nothing forks away while the rest is being killed; the root comes
- * last, since what it adopted would be lost without it. Nothing happens if it has ended.
+ * Kills a process with all that descends from it and all of the sessions that those lead: also where the parents have
+ * gone. Everything is stopped first, so that nothing forks away while the rest is being killed; the root comes last,
+ * since what it adopted would be lost without it. Nothing happens if it has ended.
  * @throws BerthError deadline if one of them does not die
  */
 export async function killTree(root: ProcessRef): Promise<void> {
   if (!signalProcess(root, SIGSTOP)) return await untilNone([root], ref => !reapOrphan(ref))
-  const session = leadsSession(root) ? root.pid : undefined
-  const stopped = new Map<number, ProcessRef>()
+  const stopped = [root]
+  const sessions = new Set<number>()
+  if (leadsSession(root)) sessions.add(root.pid)
   for (let look = 0; look < MAX_LOOKS; look++) {
-    const running = [root, ...stopped.values()].some(ref => !standsStill(ref))
-    const found = descendantsOf(root.pid, session).filter(pid => !stopped.has(pid))
+    const running = stopped.some(ref => !standsStill(ref))
+    // Of each that is known: with the end of a parent its child is nobody's, or ours, and forks on.
+    const found = descendantsOf(stopped, sessions)
     if (found.length === 0 && !running) break
     // A signal takes effect when its process is next on a CPU; and what is large must not hold up everybody else.
     await (found.length === 0 ? sleep(1) : nextTurn())
-    for (const pid of found) {
-      const ref = processRef(pid)
-      if (ref === undefined) continue
-      stopped.set(pid, ref)
+    for (const ref of found) {
+      stopped.push(ref)
       signalProcess(ref, SIGSTOP)
+      if (leadsSession(ref)) sessions.add(ref.pid)
     }
   }
-  const below = [...stopped.values()]
+  const below = stopped.slice(1)
   for (const ref of below) signalProcess(ref, SIGKILL)
   await untilNone(below, isAlive)
   signalProcess(root, SIGKILL)
   await untilNone([root], isAlive)
   // What it left became ours with its end. A PID namespace cannot end before all who died in it are reaped.
-  await untilNone([...below, root], ref => !reapOrphan(ref))
+  await untilNone(stopped, ref => !reapOrphan(ref))
 }
 
 async function untilNone(refs: readonly ProcessRef[], isLeft: (ref: ProcessRef) => boolean): Promise<void> {

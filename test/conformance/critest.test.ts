@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { copyFileSync, existsSync, globSync, rmdirSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, globSync, rmdirSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import { after, test } from 'node:test'
+import { crunFor } from '../support/crun.ts'
 import { BerthDaemon } from '../support/daemon.ts'
 import { findTools } from '../support/tools.ts'
 import { hostFor, judge, SPECS, STREAMING_SPECS } from './expectations.ts'
@@ -87,21 +88,6 @@ runtime_path = "${runtime === 'crun' ? crunFor(directory, path) : path}"
   }
   daemon.configureNetwork({ cniVersion })
   return daemon
-}
-
-const HYBRID = '/sys/fs/cgroup/unified'
-
-/** crun refuses a node that mounts cgroup v2 beside v1: there it gets a mount namespace without it. */
-function crunFor(directory: string, path: string): string {
-  if (!existsSync(HYBRID)) return path
-  const script = join(directory, 'crun')
-  const inside = `mount --make-private /sys/fs/cgroup; umount ${HYBRID}; exec ${path} "$@"`
-  writeFileSync(
-    script,
-    `#!/bin/sh\nexec unshare --mount --propagation unchanged sh -c '${inside}' crun "$@"\n`,
-    { mode: 0o755 },
-  )
-  return script
 }
 
 function nameOf({ path, plugins, cniVersion }: Generation): string {

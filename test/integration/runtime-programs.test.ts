@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { test } from 'node:test'
 import { isAlive } from '../../src/os/processes.ts'
 import { createRuntime } from '../../src/runtime/runc.ts'
+import { crunFor } from '../support/crun.ts'
 import { eventually, type TestContainer, uniqueSleep, useRuntimeHost } from '../support/runtime-host.ts'
 
 const host = useRuntimeHost()
@@ -111,7 +112,8 @@ for (const name of ['runc', 'crun']) {
   const runtimePath = ['/usr/sbin', '/usr/bin'].map(dir => join(dir, name)).find(path => existsSync(path))
   const skip = runtimePath === undefined && `${name} is not installed`
   test(`the default seccomp profile of arm64 is one that ${name} takes`, { skip }, async () => {
-    const runtime = await createRuntime(host.options({ runtimePath: runtimePath! }))
+    const program = name === 'crun' ? crunFor(host.root, runtimePath!) : runtimePath!
+    const runtime = await createRuntime(host.options({ runtimePath: program }))
     for (const add of [[], ['ALL']]) {
       const container = host.container('exit 7', {
         host: { arch: 'arm64' },
