@@ -1,3 +1,4 @@
+import { standing } from './measure-standing.ts'
 import type { Handler, PeerName } from './peer.ts'
 import { median, quantile, type Samples } from './statistics.ts'
 
@@ -58,6 +59,14 @@ const STANDING: readonly Row[] = [
   { measure: 'restart', title: 'SIGKILL until all are listed as running', unit: 's', reach: { value: 1 } },
 ]
 
+function standingRows(pods: number, withReach: boolean): Row[] {
+  return STANDING.map(({ reach, ...row }) => ({
+    ...row,
+    measure: standing(pods, row.measure),
+    ...(reach === undefined || !withReach ? {} : { reach }),
+  }))
+}
+
 function pullRows(name: string, title: string, reach: Reach): Row[] {
   return [
     { measure: `pull ${name}`, title: `${title}, until it returns`, unit: 's' },
@@ -115,7 +124,7 @@ const PULLING: readonly Row[] = [
 
 export type ReportOptions = {
   readonly handlers: readonly Handler[]
-  readonly pods: number
+  readonly pods: readonly number[]
   readonly machine: readonly string[]
 }
 
@@ -128,7 +137,7 @@ export function report(samples: Samples, { handlers, pods, machine }: ReportOpti
       [`Pods, ${handler}`, podRows(handler, handler === 'runc')],
       [`The calls behind them, 1 at a time, ${handler}`, stepRows(handler)],
     ]),
-    [`With ${pods} pods`, STANDING],
+    ...pods.map((count, index): Table => [`With ${count} pods`, standingRows(count, index === 0)]),
     ['Streaming, runc', STREAMING],
     ['Pulls', PULLS, PULLERS],
     ['A daemon that pulls', PULLING],

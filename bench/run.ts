@@ -111,9 +111,11 @@ async function measureAll(
     say(`pods and exec, ${handler}`)
     await measurePods(peers, handler, plan, samples)
   }
-  for (const peer of parts.includes('standing') ? peers : []) {
-    say(`${plan.standingPods} pods, ${peer.name}`)
-    await measureStanding(peer, plan, samples)
+  for (const count of parts.includes('standing') ? plan.standingPods : []) {
+    for (const peer of peers) {
+      say(`${count} pods, ${peer.name}`)
+      await measureStanding(peer, count, plan, samples)
+    }
   }
   if (parts.includes('streaming')) {
     say('streaming')
