@@ -1,7 +1,7 @@
 import { dirname } from 'node:path'
 import { nowNs } from '../base/clock.ts'
 import { type Digest, isDigest } from '../base/digest.ts'
-import { BerthError, isCode, messageOf, notFound } from '../base/errors.ts'
+import { BerthError, isCode, notFound } from '../base/errors.ts'
 import { SingleFlight } from '../base/single-flight.ts'
 import type { Image } from '../model/image.ts'
 import type { Log } from '../observe/log.ts'
@@ -11,8 +11,9 @@ import { nodePlatform, type Platform } from '../registry/platform.ts'
 import type { Registry } from '../registry/registry.ts'
 import type { Database } from '../state/database.ts'
 import type { UnpackLimits } from '../storage/snapshots.ts'
-import { type ImageGcRules, makeRoom } from './collect-images.ts'
+import type { ImageGcRules } from './collect-images.ts'
 import { collectLayers, type Garbage } from './collect-layers.ts'
+import { CollectSchedule } from './collect-schedule.ts'
 import type { KeptBlob } from './fetch-layer.ts'
 import { ImageAdmin } from './image-admin.ts'
 import type { ImageContext } from './image-context.ts'
@@ -29,12 +30,6 @@ import { preloadImages } from './preload-images.ts'
 import { type PulledImage, type PullObserver, type PullRequest, pullImage } from './pull-image.ts'
 import { type PullPlan, type PullProgress, reportProgress } from './pull-progress.ts'
 import { recoverLayers } from './recover-layers.ts'
-
-/** kubelet tries a failed pull again after at most five minutes. */
-const KEEP_FOR_RETRY_MS = 10 * 60_000
-
-/** Pods are removed with all their containers: one look is enough for them. */
-const COLLECT_DELAY_MS = 1000
 
 export type ImageServiceOptions = {
   readonly db: Database
@@ -87,12 +82,9 @@ export class ImageService {
   readonly #pulls = new SingleFlight<PulledImage>('last-waiter')
   readonly #running = new Map<string, RunningPull>()
   readonly #closing = new AbortController()
-  #retryTimer: NodeJS.Timeout | undefined
-  #collectTimer: NodeJS.Timeout | undefined
   #preloading: Promise<void> | undefined
-  #gcTimer: NodeJS.Timeout | undefined
-  #makingRoom: Promise<void> | undefined
   readonly #context: ImageContext
+  readonly #schedule: CollectSchedule
   /** What operators ask for. */
   readonly admin: ImageAdmin
 
@@ -111,7 +103,7 @@ export class ImageService {
       onFetched: ({ received, resumed }) => observer?.onDownload(received, resumed),
       onReplaced: chainId => {
         this.#health.replaced(chainId)
-        this.collectSoon()
+        this.#schedule.soon()
       },
     })
     this.#context = {
@@ -129,9 +121,10 @@ export class ImageService {
       find: reference => this.find(reference),
       forget: images => this.#forget(images),
       collect: () => this.collect(),
-      collectSoon: () => this.collectSoon(),
+      collectSoon: () => this.#schedule.soon(),
       maxArchiveBytes: options.limits.maxBytes,
     }
+    this.#schedule = new CollectSchedule(this.#context, options.gc, options.diskUsage)
     this.admin = new ImageAdmin(this.#context)
   }
 
@@ -287,28 +280,21 @@ export class ImageService {
 
   /** Something may have become garbage. In a moment, so that it is looked for once for many reasons. */
   collectSoon(): void {
-    this.#collectTimer ??= setTimeout(() => {
-      this.#collectTimer = undefined
-      this.#collectKept()
-    }, COLLECT_DELAY_MS).unref()
+    this.#schedule.soon()
   }
 
   /** Once, at start, before anything else. */
   async recover(): Promise<void> {
     this.#options.partials?.sweep()
     await recoverLayers(this.#context, this.#health)
-    const { intervalMs } = this.#options.gc
-    if (intervalMs > 0) this.#gcTimer = setInterval(() => this.#collectKept(), intervalMs).unref()
+    this.#schedule.begin()
     // What a pull had committed when the daemon ended: whoever wanted it will ask again.
-    this.#keepForRetry(this.#options.db.read.layers.unused().map(layer => layer.chainId))
+    this.#schedule.keepForRetry(this.#options.db.read.layers.unused().map(layer => layer.chainId))
   }
 
   /** Deletes images if the configuration asks for that, and the file system is too full. */
   makeRoom(): Promise<void> {
-    this.#makingRoom ??= makeRoom(this.#context, this.#options.gc, this.#options.diskUsage).finally(() => {
-      this.#makingRoom = undefined
-    })
-    return this.#makingRoom
+    return this.#schedule.makeRoom()
   }
 
   /** Imports what is in `preloadDir`, in the background, once the daemon serves. */
@@ -321,14 +307,12 @@ export class ImageService {
   /** Breaks off the running pulls and waits until nothing of them is left. */
   async close(): Promise<void> {
     this.#closing.abort(stopping())
-    clearTimeout(this.#retryTimer)
-    clearTimeout(this.#collectTimer)
-    clearInterval(this.#gcTimer)
+    this.#schedule.end()
     await this.#preloading
     await this.#pulls.settled()
     await this.#layers.settled()
     this.#disposal.close()
-    clearTimeout(this.#retryTimer)
+    this.#schedule.end()
   }
 
   async #pull(key: string, request: PullRequest, signal: AbortSignal): Promise<PulledImage> {
@@ -343,7 +327,7 @@ export class ImageService {
       layers: this.#layers,
       leases: this.#leases,
       platform: this.#platform,
-      keepForRetry: (ids: readonly Digest[]) => this.#keepForRetry(ids),
+      keepForRetry: (ids: readonly Digest[]) => this.#schedule.keepForRetry(ids),
     }
     const running: RunningPull = {}
     this.#running.set(key, running)
@@ -383,27 +367,6 @@ export class ImageService {
     for (const { id } of images) this.#index.delete(id)
     this.#leases.unkeep(chains.map(({ chainId }) => chainId))
     return garbage
-  }
-
-  #keepForRetry(chainIds: readonly Digest[]): void {
-    const committed = chainIds.filter(id => this.#layers.isCommitted(id))
-    if (committed.length === 0) return
-    this.#leases.keep(committed, KEEP_FOR_RETRY_MS)
-    clearTimeout(this.#retryTimer)
-    // A second later: the clocks differ by less. A later failure puts it off, which is no harm.
-    this.#retryTimer = setTimeout(() => this.#collectKept(), KEEP_FOR_RETRY_MS + 1000).unref()
-  }
-
-  #collectKept(): void {
-    const failed = (error: unknown) =>
-      this.#options.log.warn({ error: messageOf(error) }, 'unused layers could not be deleted')
-    try {
-      collectLayers(this.#context, this.#leases)
-      this.#options.db.keepReserve()
-      this.makeRoom().catch(failed)
-    } catch (error) {
-      failed(error)
-    }
   }
 }
 
