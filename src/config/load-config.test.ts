@@ -373,3 +373,8 @@ test('one file can be checked by itself', () => {
   write('check', '[crio]\nroot = "/x"\n')
   assert.deepEqual(checkConfigFile(file), { problems: [], warnings: [] })
 })
+
+test('a file that no person has typed is not read', () => {
+  assert.deepEqual(problemsOf(`# ${'x'.repeat(2 ** 20 - 3)}\n`), [])
+  assert.deepEqual(problemsOf(`# ${'x'.repeat(2 ** 20 - 2)}\n`), ['FILE: longer than 1048576 bytes'])
+})

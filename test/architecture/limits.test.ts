@@ -14,7 +14,7 @@ const INTERVAL =
   /^(\w+_)?(POLL|TICK|(?<!FOR_)RETRY|RESCAN|LOOK|PAUSE|PERIOD|PROGRESS|INTERVAL|SUMMARY|SCAN|ORPHANS|SWEEP|MARGIN|GROW_AFTER|ON_ITS_WAY|DELAY|FIRST|LONGEST)(_MAX)?_MS$/
 
 /** Rows whose bound no test drives to. It may become smaller. */
-const MAX_UNTESTED = 64
+const MAX_UNTESTED = 53
 
 type Row = {
   readonly file: string

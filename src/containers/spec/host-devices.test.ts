@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { test } from 'node:test'
 import { listHostDevices, resolveDevice } from './host-devices.ts'
 
@@ -54,5 +55,21 @@ test('a directory of other things is not searched to its end', t => {
       code: 'invalid',
       message: /^config\.devices\[0\]\.host_path: .* has more than 10000 entries/,
     },
+  )
+})
+
+test('below a requested directory devices are found down to a depth', t => {
+  const directory = mkdtempSync(join(tmpdir(), 'berth-devices-'))
+  t.after(() => rmSync(directory, { recursive: true }))
+  const at = (depth: number) => join(directory, ...Array.from({ length: depth }, () => 'd'), 'null')
+  mkdirSync(dirname(at(9)), { recursive: true })
+  for (const depth of [8, 9]) execFileSync('mknod', [at(depth), 'c', '1', '3'])
+  const devices = resolveDevice(
+    { hostPath: directory, containerPath: '', permissions: '' },
+    'config.devices[0]',
+  )
+  assert.deepEqual(
+    devices.map(({ path }) => path),
+    [at(8)],
   )
 })

@@ -104,3 +104,13 @@ test('an update leaves what it does not name', () => {
   )
   assert.equal(mergeResources(undefined, update), update)
 })
+
+test('lists and maps that no honest request has are refused', () => {
+  const keys = (count: number) =>
+    Object.fromEntries(Array.from({ length: count }, (_, i) => [`memory.key${i}`, '1']))
+  checkResources('linux', someResources({ unified: keys(64) }), v2)
+  refused({ unified: keys(65) }, /^linux\.unified: at most 64 entries/)
+  const limits = (length: number) => Array.from({ length }, () => ({ pageSize: '2MB', limit: 0 }))
+  checkResources('linux', someResources({ hugepageLimits: limits(64) }), v2)
+  refused({ hugepageLimits: limits(65) }, /hugepage_limits: .*at most 64 entries, got 65/)
+})
