@@ -104,6 +104,7 @@ async function compose(
     observer: metrics,
   })
   const options: NodeOptions = {
+    databaseProblem: () => node.db.problem(),
     config,
     catalog,
     images,

@@ -13,10 +13,17 @@ import { type ContainerContext, pathsOf, removeCgroups, runtimeOf, stepOf } from
 const EXIT_FILE_WAIT_MS = 5000
 const EXIT_FILE_POLL_MS = 25
 
+/** Who waits for a container to end waits for so many tries to write it down, which is a second or two. */
+const RECORD_TRIES = 5
+/** A disk that fails does so for every container that ends, at every look. */
+const TELL_INTERVAL_MS = 60_000
+
 /** Exit code of a container whose real one nobody knows. */
 const UNKNOWN_CODE = 255
 const KILLED_CODE = 137
 const SIGKILL = 9
+
+type Unrecorded = { readonly error: unknown; readonly tries: number; readonly toldAt: number }
 
 /**
  * Learns that containers ended, writes it down and clears what they leave. The monitor's exit file is the truth;
@@ -28,6 +35,7 @@ export class Exits {
   readonly #watches = new Map<string, Disposable>()
   readonly #waiters = new Map<string, Set<() => void>>()
   readonly #unmonitored = new Set<string>()
+  readonly #unrecorded = new Map<string, Unrecorded>()
 
   constructor(context: ContainerContext) {
     this.#context = context
@@ -46,12 +54,28 @@ export class Exits {
 
   /** A hint: something may have happened to this container. */
   look(id: string): void {
-    this.settle(id).catch(error => {
-      this.#context.log.error(
-        { containerId: id, error: messageOf(error) },
-        'the exit of a container could not be recorded',
-      )
-    })
+    this.settle(id).then(
+      () => this.#unrecorded.delete(id),
+      error => this.#failed(id, error),
+    )
+  }
+
+  /** What keeps the exit of an ended container from being recorded, once it has been tried a few times. */
+  obstacle(id: string): unknown {
+    const failed = this.#unrecorded.get(id)
+    return failed !== undefined && failed.tries >= RECORD_TRIES ? failed.error : undefined
+  }
+
+  #failed(id: string, error: unknown): void {
+    const now = performance.now()
+    const { tries = 0, toldAt = -TELL_INTERVAL_MS } = this.#unrecorded.get(id) ?? {}
+    const isNews = now - toldAt >= TELL_INTERVAL_MS
+    this.#unrecorded.set(id, { error, tries: tries + 1, toldAt: isNews ? now : toldAt })
+    if (!isNews) return
+    this.#context.log.error(
+      { containerId: id, error: messageOf(error) },
+      'the exit of a container could not be recorded',
+    )
   }
 
   /** Records the container's exit if it has ended. Twice is as good as once. */
@@ -162,6 +186,7 @@ export class Exits {
     this.#watches.get(id)?.[Symbol.dispose]()
     this.#watches.delete(id)
     this.#unmonitored.delete(id)
+    this.#unrecorded.delete(id)
   }
 
   /** undefined: it lives. That it does is the truth, whatever an exit file says. */

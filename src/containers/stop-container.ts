@@ -119,6 +119,8 @@ export class Stops {
           'a killed container is still alive; killing again',
         )
       }
+      const obstacle = this.#exits.obstacle(container.id)
+      if (obstacle !== undefined) throw obstacle
       this.#exits.look(container.id)
       if (giveUp.aborted) {
         throw new BerthError(

@@ -21,6 +21,8 @@ export type NodeOptions = {
   readonly mappedMounts: boolean
   readonly timeline: Timeline
   readonly check: AdminBackend['check']
+  /** Why nothing can be recorded any more, if that is so. */
+  readonly databaseProblem: () => string | undefined
   /** Open streams by kind. */
   readonly sessions: () => Readonly<Record<string, number>>
   /** ns */
@@ -30,12 +32,13 @@ export type NodeOptions = {
 }
 
 /** The node as the CRI's Status, Version and RuntimeConfig show it. */
-export function nodeView({ config, network, handlers, mappedMounts }: NodeOptions): NodeView {
+export function nodeView(options: NodeOptions): NodeView {
+  const { config, network, handlers, mappedMounts } = options
   return {
     version: VERSION,
     cgroupDriver: config.runtime.cgroupManager,
     features: { supplementalGroupsPolicy: true, userNamespacesHostNetwork: mappedMounts },
-    runtimeReady: () => runtimeReady(handlers),
+    runtimeReady: () => runtimeReady(options),
     network: () => network.status(),
     handlers: () =>
       handlers.list().map(({ name, runtime: { features } }) => ({
@@ -64,7 +67,10 @@ export function nodeView({ config, network, handlers, mappedMounts }: NodeOption
 }
 
 /** The rest of what a daemon needs is there if it serves; a pod of the default handler also needs that. */
-function runtimeReady({ default: runtime }: Handlers): ReturnType<NodeView['runtimeReady']> {
+function runtimeReady({ handlers, databaseProblem }: NodeOptions): ReturnType<NodeView['runtimeReady']> {
+  const problem = databaseProblem()
+  if (problem !== undefined) return { ready: false, reason: 'DatabaseNotWritable', message: problem }
+  const runtime = handlers.default
   if (runtime.problem === undefined) return { ready: true, reason: '', message: '' }
   return { ready: false, reason: 'RuntimeHandlerUnavailable', message: runtime.problem }
 }
@@ -81,7 +87,7 @@ export function adminBackend(options: NodeOptions): AdminBackend {
 function nodeStatus(options: NodeOptions): NodeStatus {
   const { config, catalog, images, handlers, warnings, startedAt } = options
   const network = options.network.status()
-  const runtime = runtimeReady(handlers)
+  const runtime = runtimeReady(options)
   const all = images.list('')
   return {
     version: VERSION,

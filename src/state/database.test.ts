@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { test } from 'node:test'
@@ -334,6 +335,34 @@ test('every transaction passes the effect hook, before it happens', () => {
     }
     assert.deepEqual(seen, ['state.commit pod ready'])
     assert.equal(db.read.pods.all().pods.length, 0)
+    db.close()
+  })
+})
+
+test('a database that cannot be written says which, until it can be', () => {
+  inDirectory(file => {
+    const db = Database.open(file)
+    db.transact('insert', tx => tx.pods.insert(pod('a')))
+    const limitFileSize = (soft: string) =>
+      execFileSync('prlimit', ['--pid', String(process.pid), `--fsize=${soft}:`])
+    const ignore = () => undefined
+    process.on('SIGXFSZ', ignore)
+    const says = { code: 'internal', message: /^the database .*\/berth\.db cannot be written: / }
+    try {
+      // No file may become longer than the log of the database is.
+      limitFileSize(String(statSync(`${file}-wal`).size))
+      assert.throws(() => db.transact('insert', tx => tx.pods.insert(pod('b'))), says)
+      assert.match(db.problem() ?? '', says.message)
+      assert.deepEqual(
+        db.read.pods.all().pods.map(({ config }) => config.metadata.name),
+        ['a'],
+      )
+    } finally {
+      limitFileSize('unlimited')
+      process.off('SIGXFSZ', ignore)
+    }
+    assert.equal(db.problem(), undefined)
+    db.transact('insert', tx => tx.pods.insert(pod('b')))
     db.close()
   })
 })

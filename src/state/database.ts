@@ -1,7 +1,7 @@
 import { existsSync, rmSync, writeFileSync } from 'node:fs'
 import Sqlite from 'better-sqlite3'
 import { effectSync } from '../base/effects.ts'
-import { BerthError, messageOf } from '../base/errors.ts'
+import { BerthError, internal, messageOf } from '../base/errors.ts'
 import { ContainerReader, ContainerWriter } from './containers.ts'
 import { ImageReader, ImageWriter } from './images.ts'
 import { LayerReader, LayerWriter } from './layers.ts'
@@ -38,9 +38,12 @@ export class Database {
   readonly #tx: Tx
   readonly #db: Sqlite.Database
   readonly #reserve: string
+  readonly #file: string
+  #problem: string | undefined
 
   private constructor(db: Sqlite.Database, file: string, { isReadOnly = false } = {}) {
     this.#db = db
+    this.#file = file
     this.#reserve = `${file}.reserve`
     if (!isReadOnly) this.keepReserve()
     this.read = {
@@ -125,18 +128,45 @@ export class Database {
   /**
    * All or nothing. `run` is synchronous: a transaction cannot wait for anything.
    * @param label what is being recorded, for the effect hook
+   * @throws BerthError internal, naming the file, if its disk does not take it; whatever `run` throws
    */
   transact<T>(label: string, run: (tx: Tx) => T): T {
-    return effectSync('state', 'commit', label, () => {
-      const commit = () => this.#db.transaction(() => run(this.#tx)).immediate()
+    return effectSync('state', 'commit', label, () => this.#commit(() => run(this.#tx)))
+  }
+
+  #commit<T>(run: () => T): T {
+    const commit = () => {
+      const result = this.#db.transaction(run).immediate()
+      this.#problem = undefined
+      return result
+    }
+    try {
       try {
         return commit()
       } catch (error) {
-        if ((error as { code?: unknown }).code !== 'SQLITE_FULL' || !existsSync(this.#reserve)) throw error
+        if (sqliteCodeOf(error) !== 'SQLITE_FULL' || !existsSync(this.#reserve)) throw error
         rmSync(this.#reserve, { force: true })
         return commit()
       }
-    })
+    } catch (error) {
+      const problem = explainWriteError(this.#file, error)
+      if (problem === undefined) throw error
+      // A full disk is nobody's surprise: kubelet watches for it, and what makes room has to go on.
+      if (sqliteCodeOf(error) !== 'SQLITE_FULL') this.#problem = problem
+      throw internal(problem, error)
+    }
+  }
+
+  /** Why nothing can be recorded any more, if that is so; as long as it is, each call tries it. */
+  problem(): string | undefined {
+    if (this.#problem === undefined) return undefined
+    try {
+      // A write that changes nothing.
+      this.#commit(() => this.#db.pragma(`user_version = ${SCHEMA_VERSION}`))
+    } catch (error) {
+      return messageOf(error)
+    }
+    return this.#problem
   }
 
   /** Takes the reserve back as soon as there is room for it. */
@@ -152,6 +182,19 @@ export class Database {
   close(): void {
     this.#db.close()
   }
+}
+
+function sqliteCodeOf(error: unknown): string {
+  const { code } = (error ?? {}) as { code?: unknown }
+  return typeof code === 'string' && code.startsWith('SQLITE_') ? code : ''
+}
+
+/** undefined for what is not the disk's, such as a broken constraint. */
+function explainWriteError(file: string, error: unknown): string | undefined {
+  const code = sqliteCodeOf(error)
+  if (/^SQLITE_(CORRUPT|NOTADB)/.test(code)) return damaged(file, messageOf(error))
+  if (!/^SQLITE_(IOERR|READONLY|FULL|CANTOPEN)/.test(code)) return undefined
+  return `the database ${file} cannot be written: ${messageOf(error)}`
 }
 
 function explainOpenError(file: string, error: unknown): string {
