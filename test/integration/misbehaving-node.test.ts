@@ -1,7 +1,10 @@
 /** A node that is short of something, hangs, or has things taken away by hand. See docs/reliability.md. */
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import {
   existsSync,
+  globSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -317,4 +320,53 @@ test('a clock that was set back: what is made later is newer all the same', asyn
   assert.ok(BigInt(created_at) > BigInt(before.pod.created_at))
   const stranger = await kubelet().podStatus((await kubelet().runPod()).id)
   assert.ok(BigInt(stranger.created_at) < BigInt(before.pod.created_at))
+})
+
+/** The monitor's is the one group in which nothing is killed: the monitor ends by itself. */
+test('a stranger in the cgroup of a monitor: the removal says so, is finished once it has left, and it lives on', async () => {
+  const { daemon } = kubelet()
+  const pod = await kubelet().runPod()
+  const id = await kubelet().run(pod, FOREVER)
+  const groups = globSync(`/sys/fs/cgroup/{,*/}${daemon.cgroup.slice(1)}/*/berth-conmon-${id}`)
+  assert.ok(groups.length > 0)
+  const stranger = spawn('sleep', ['1000'])
+  const move = (group: string) => writeFileSync(join(group, 'cgroup.procs'), String(stranger.pid))
+  try {
+    for (const group of groups) move(group)
+    await kubelet().stop(id)
+    assert.equal((await kubelet().status(id)).exit_code, 137)
+    await assert.rejects(kubelet().remove(id), failure('internal', /EBUSY.*berth-conmon-/))
+    await assert.rejects(kubelet().removePod(pod.id), failure('internal', /EBUSY.*berth-conmon-/))
+    const { code, stdout } = await daemon.berth('check')
+    assert.notEqual(code, 0)
+    assert.match(stdout, new RegExp(`^container-unfinished: ${id}$`, 'm'))
+    assert.equal(stranger.exitCode, null)
+    for (const group of groups) move(join(group.slice(0, group.indexOf(daemon.cgroup))))
+    await kubelet().removePod(pod.id)
+    assert.equal(stranger.exitCode, null, 'it was not killed')
+  } finally {
+    stranger.kill('SIGKILL')
+    await once(stranger, 'exit')
+  }
+})
+
+test('a process of the node that stands in the files of a container: nothing waits for it', async () => {
+  const { daemon } = kubelet()
+  const pod = await kubelet().runPod()
+  const id = await kubelet().run(pod, FOREVER)
+  const rootfs = readFileSync('/proc/self/mountinfo', 'utf8')
+    .split('\n')
+    .map(line => line.split(' ')[4]!)
+    .find(path => path?.startsWith(daemon.directory) && path.includes(id))
+  assert.ok(rootfs !== undefined)
+  const stranger = spawn('sleep', ['1000'], { cwd: rootfs })
+  try {
+    await kubelet().stop(id)
+    await kubelet().removePod(pod.id)
+    assert.deepEqual(await daemon.leftovers(/^(mount|file|row)/), [])
+    assert.equal(stranger.exitCode, null)
+  } finally {
+    stranger.kill('SIGKILL')
+    await once(stranger, 'exit')
+  }
 })
