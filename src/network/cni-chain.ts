@@ -3,6 +3,7 @@ import type { CniNetwork, CniPlugin } from './cni-config.ts'
 import { type CniVerb, findPlugin, runPlugin } from './cni-plugin.ts'
 import { parseResult } from './cni-result.ts'
 import { isAtLeast } from './cni-version.ts'
+import { withHostAddresses } from './host-addresses.ts'
 import type { JsonObject } from './json.ts'
 
 /** Milliseconds for a whole verb, all plugins of the list together. */
@@ -87,7 +88,7 @@ export class CniChain {
 
   async check(network: CniNetwork, target: ChainTarget, result: unknown): Promise<void> {
     if (network.disableCheck || !isAtLeast(network.cniVersion, '0.4.0')) return
-    const call: Call = { verb: 'CHECK', target, added: { prevResult: result } }
+    const call: Call = { verb: 'CHECK', target, added: { prevResult: withHostAddresses(result) } }
     const remaining = this.#remaining('CHECK')
     for (const plugin of network.plugins) await this.#run(network, plugin, call, remaining())
   }
@@ -100,7 +101,7 @@ export class CniChain {
     types: ReadonlySet<string>,
   ): Promise<Array<{ readonly plugin: CniPlugin; readonly error: string }>> {
     if (network.disableCheck || !isAtLeast(network.cniVersion, '0.4.0')) return []
-    const call: Call = { verb: 'CHECK', target, added: { prevResult: result } }
+    const call: Call = { verb: 'CHECK', target, added: { prevResult: withHostAddresses(result) } }
     const remaining = this.#remaining('CHECK')
     const errors: Array<{ plugin: CniPlugin; error: string }> = []
     for (const plugin of network.plugins) {

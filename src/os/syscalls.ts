@@ -154,6 +154,24 @@ export function sethostname(name: string): void {
   check(native.sethostname(text, text.length), 'sethostname', name)
 }
 
+/**
+ * Hardware address of an interface of the thread's network namespace, as `aa:bb:cc:dd:ee:ff` (netdevice(7)).
+ * @throws SyscallError ENODEV if there is none
+ */
+export function hardwareAddress(name: string): string {
+  const fd = check(native.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), 'socket')
+  try {
+    const SIOCGIFHWADDR = 0x8927
+    const [ADDRESS, END] = [18, 24] // behind the name and the family
+    const request = Buffer.alloc(40)
+    request.write(name.slice(0, 15), 0)
+    check(native.ioctl(fd, SIOCGIFHWADDR, request), 'ioctl', `SIOCGIFHWADDR ${name}`)
+    return [...request.subarray(ADDRESS, END)].map(byte => byte.toString(16).padStart(2, '0')).join(':')
+  } finally {
+    closeSync(fd)
+  }
+}
+
 /** Brings the interface `lo` of the thread's network namespace up. */
 export function raiseLoopback(): void {
   const fd = check(native.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), 'socket')

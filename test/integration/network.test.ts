@@ -133,6 +133,20 @@ test('CHECK tells that an attachment is not what it was', async () => {
   await network.detach(target, attached)
 })
 
+test('CHECK: the node may have given its end of a pod’s interface another hardware address, as udev does', async () => {
+  const cni = host()
+  cni.configure([cni.bridge()])
+  const network = cni.open()
+  const target = await cni.pod()
+  const attached = await network.attach(target)
+  const peer = /veth[0-9a-f]+/.exec(await output('/usr/sbin/ip', '-o', 'link', 'show', 'type', 'veth'))![0]
+  await output('/usr/sbin/ip', 'link', 'set', peer, 'address', '02:11:22:33:44:55')
+  await network.check(target, attached)
+  await output('/usr/sbin/ip', 'link', 'del', peer)
+  await assert.rejects(network.check(target, attached), failure('internal', /CHECK of network "pods"/))
+  await network.detach(target, attached)
+})
+
 test('GC detaches pods that nobody knows any more', async () => {
   const cni = host()
   cni.configure([cni.bridge({ ipMasq: true }), portmap])
