@@ -1,9 +1,11 @@
 import { existsSync, readFileSync } from 'node:fs'
+import { constants as os } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { sleep } from '../../base/clock.ts'
 import { BerthError, errnoOf, internal, precondition } from '../../base/errors.ts'
 import type { OciResources } from '../../model/oci.ts'
 import { OomLog } from '../kernel-log.ts'
+import { SyscallError } from '../native.ts'
 import { run } from '../spawn.ts'
 import type { AppliedLimits, CgroupStats, Cgroups, HugetlbUsage } from './cgroup.ts'
 import * as parse from './parse.ts'
@@ -14,6 +16,9 @@ const JOB_LIMIT_MS = 60_000
 /** A started scope that a process never arrives in. */
 const ARRIVAL_LIMIT_MS = 30_000
 const LOOK_MS = 5
+
+/** A process that has ended is still listed for a moment: half a second in all. */
+const EMPTY_WAITS_MS = [1, 2, 4, 8, 16, 32, 64, 128, 256]
 
 /** Where systemd keeps the definition of a transient unit for as long as it knows the unit. */
 const TRANSIENT = '/run/systemd/transient'
@@ -71,11 +76,21 @@ export class SystemdCgroups implements Cgroups {
   async remove(path: string): Promise<void> {
     const unit = unitOf(path)
     if (unit !== undefined && (this.#files.exists(path) || existsSync(join(TRANSIENT, unit)))) {
+      // Stopping a unit would kill what is in it, and for a slice all that is below it.
+      await this.#untilEmpty(path)
       await this.#command(['stop', unit])
       // One whose processes the kernel killed for memory stays, as failed, until somebody has taken notice.
       if (existsSync(join(TRANSIENT, unit))) await this.#command(['reset-failed', unit])
     }
     await this.#files.remove(path)
+  }
+
+  async #untilEmpty(path: string): Promise<void> {
+    for (const ms of EMPTY_WAITS_MS) {
+      if (this.#files.pids(path).length === 0) return
+      await sleep(ms)
+    }
+    if (this.#files.pids(path).length > 0) throw new SyscallError(os.errno.EBUSY, 'systemctl stop', path)
   }
 
   async add(path: string, pid: number): Promise<void> {
