@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict'
+import { basename } from 'node:path'
 import { after, before, test } from 'node:test'
+import { newId } from '../../src/base/ids.ts'
 import type { LinuxContainerResources } from '../../src/cri/generated/runtime/v1/LinuxContainerResources.ts'
+import { checkAndWipe, checkIn } from '../support/guest/check-and-wipe.ts'
 import { GuestNode } from '../support/guest/node.ts'
 import { FOREVER, type TestPod } from '../support/kubelet.ts'
 import { until } from '../support/wait.ts'
@@ -153,4 +156,45 @@ test('a daemon killed while a container is made leaves no scope behind', async (
   for (const name of found) assert.ok(kept.includes(name.slice(-64)), `${name} belongs to no container`)
   await node.kubelet.removePod(pod.id)
   assert.equal(await units(`berth-*.scope`), '')
+})
+
+test('a slice that is no pod’s is removed by a repair, but for one in which something runs', async () => {
+  const id = newId()
+  const slice = `berth-pod${id}.slice`
+  const scope = `systemd-run --quiet --scope --slice=${slice} --unit=stranger.scope sleep 1000`
+  await node.guest.output(`setsid ${scope} >/dev/null 2>&1 & sleep 1`)
+  assert.equal(await stateOf('stranger.scope'), 'active')
+  const repaired = await checkIn(node, '--repair')
+  assert.deepEqual(
+    repaired.differences.map(({ kind, subject }) => [kind, subject]),
+    [['pod-stray', id]],
+  )
+  assert.match(repaired.differences[0]!.error, /EBUSY/)
+  assert.equal(await stateOf('stranger.scope'), 'active')
+  await node.guest.output('systemctl stop stranger.scope')
+  await checkIn(node, '--repair')
+  assert.deepEqual((await checkIn(node)).differences, [])
+  assert.equal((await node.guest.run(`find /sys/fs/cgroup -name '${slice}'`)).stdout, '')
+})
+
+test('berth check names and repairs what differs, scopes too, and berth wipe leaves nothing', async () => {
+  const all = async () => {
+    const own = await node.kubelet.runPod({
+      linux: { cgroup_parent: '', security_context: { namespace_options: { pid: 'POD' } } },
+    })
+    return [(await runPod()).pod, (await runPod('crun')).pod, own]
+  }
+  await checkAndWipe(node, all, {
+    make: async (id, parent) => {
+      const unit = `--slice=${basename(parent)} --unit=berth-${id}.scope`
+      await node.guest.output(
+        `setsid systemd-run --quiet --scope ${unit} sleep 1000 >/dev/null 2>&1 & sleep 1`,
+      )
+      assert.equal(await stateOf(`berth-${id}.scope`), 'active')
+    },
+    end: async id => {
+      assert.equal(await stateOf(`berth-${id}.scope`), 'active')
+      await node.guest.output(`systemctl stop berth-${id}.scope`)
+    },
+  })
 })

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict'
 import { after, before, test } from 'node:test'
 import { failure } from '../support/cni.ts'
+import { checkAndWipe } from '../support/guest/check-and-wipe.ts'
 import { GuestNode } from '../support/guest/node.ts'
 import { FOREVER } from '../support/kubelet.ts'
 import { until } from '../support/wait.ts'
@@ -224,4 +225,20 @@ test('a user namespace maps a pod under a runtime that can', async () => {
   const said = await node.kubelet.outputOf(pod, 'id -u; cat /proc/self/uid_map; stat -c %u /bin/sh')
   assert.match(said, /^0\n +0 +200000 +65536\n0$/)
   await node.kubelet.removePod(pod.id)
+})
+
+test('berth check names and repairs what differs, and berth wipe leaves nothing', async () => {
+  const ids = { container_id: 0, host_id: 300_000, length: 65_536 }
+  const userns_options = { mode: 'POD' as const, uids: [ids], gids: [ids] }
+  const mapped = { namespace_options: { pid: 'CONTAINER' as const, userns_options } }
+  const all = async () => [
+    await node.kubelet.runPod(),
+    await node.kubelet.runPodWith({ pid: 'POD' }),
+    await node.kubelet.runPod({ linux: { security_context: mapped } }, 'crun'),
+  ]
+  await checkAndWipe(node, all, {
+    make: async (id, parent) => {
+      await node.guest.output(`mkdir /sys/fs/cgroup${parent}/berth-${id}`)
+    },
+  })
 })
