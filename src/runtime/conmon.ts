@@ -5,6 +5,7 @@ import { effectSync } from '../base/effects.ts'
 import { BerthError, errnoOf, internal, invalid } from '../base/errors.ts'
 import type { ProcessRef } from '../model/pod.ts'
 import type { Cgroups } from '../os/cgroup/cgroup.ts'
+import { namesIn } from '../os/files.ts'
 import { beganAfter, isAlive, processesWithArguments, processRef } from '../os/processes.ts'
 import { type Child, run, start } from '../os/spawn.ts'
 import { BUNDLE_FILES } from './bundle-files.ts'
@@ -171,9 +172,12 @@ export class Conmon {
   /** What it leaves outside the bundle. */
   removeLink(id: string): void {
     this.#removeLink(id)
-    effectSync('runtime', 'remove-exit-file', id, () =>
-      rmSync(join(this.#options.exitsDir, id), { force: true, recursive: true }),
-    )
+    const { exitsDir } = this.#options
+    effectSync('runtime', 'remove-exit-file', id, () => {
+      // One that was killed while it wrote the exit file has left it under the name that it begins with: `ID.XXXXXX`.
+      const names = namesIn(exitsDir).filter(name => name === id || name.startsWith(`${id}.`))
+      for (const name of names) rmSync(join(exitsDir, name), { force: true, recursive: true })
+    })
   }
 
   #removeLink(id: string): void {

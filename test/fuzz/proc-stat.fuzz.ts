@@ -16,7 +16,7 @@ export const target: FuzzTarget = {
   run(name) {
     const fields = Array.from({ length: 50 }, (_, i) => i + 100)
     const line = Buffer.concat([Buffer.from('4711 ('), name, Buffer.from(`) S ${fields.join(' ')}\n`)])
-    const expected = { pid: 4711, state: 'S', parent: 100, session: 102, startTime: '118' }
+    const expected = { pid: 4711, state: 'S', parent: 100, session: 102, threads: 116, startTime: '118' }
     assert.deepEqual(parseStat(line.toString()), expected)
   },
   runs: 5000,

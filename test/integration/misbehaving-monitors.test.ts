@@ -1,6 +1,6 @@
 /** What becomes of a container whose monitor is killed, hangs, or leaves nonsense. See docs/reliability.md. */
 import assert from 'node:assert/strict'
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { afterEach, test } from 'node:test'
 import { sleep } from '../../src/base/clock.ts'
@@ -223,4 +223,14 @@ test('an exit file of a container that runs is not believed', async () => {
   assert.equal((await kubelet().exec(id, 'echo works')).stdout, 'works\n')
   await kubelet().stop(id)
   assert.deepEqual(await endOf(id), ['CONTAINER_EXITED', 137, 'Error'])
+})
+
+test('a monitor that was killed while it wrote the exit file: what it had begun with goes too', async () => {
+  const pod = await kubelet().runPod()
+  const id = await kubelet().run(pod, 'exit 3')
+  await kubelet().exited(id)
+  const begun = join(kubelet().daemon.runRoot, 'exits', `${id}.JMZKZ3`)
+  writeFileSync(begun, '')
+  await kubelet().remove(id)
+  assert.equal(existsSync(begun), false)
 })

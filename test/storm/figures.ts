@@ -7,8 +7,8 @@ import { until } from '../support/wait.ts'
 export type Figures = {
   /** MiB. */
   readonly rss: number
-  /** MiB; shared pages divided among those who share them. */
-  readonly pss: number
+  /** MiB of `rss` that are no pages of files: those say what else runs on this machine, and what it has read. */
+  readonly anonymous: number
   /** MiB; what is reachable, after a full collection. */
   readonly heap: number
   readonly descriptors: number
@@ -40,7 +40,7 @@ export async function figuresOf(pid: number): Promise<Figures> {
   const middle = (name: keyof Figures) => median(looks.map(figures => figures[name]))
   return {
     rss: middle('rss'),
-    pss: middle('pss'),
+    anonymous: middle('anonymous'),
     heap,
     descriptors: middle('descriptors'),
     threads: middle('threads'),
@@ -52,7 +52,7 @@ function lookAt(pid: number): Omit<Figures, 'heap'> {
   const kib = (name: string) => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(rollup)?.[1])
   return {
     rss: kib('Rss') / 1024,
-    pss: kib('Pss') / 1024,
+    anonymous: kib('Anonymous') / 1024,
     descriptors: readdirSync(`/proc/${pid}/fd`).length,
     threads: readdirSync(`/proc/${pid}/task`).length,
   }
