@@ -102,8 +102,10 @@ export class Stops {
     const { cgroups, log } = this.#context
     const runtime = runtimeOf(this.#context, container)
     runtime.endExecs(container.id)
-    const giveUp = AbortSignal.timeout(KILL_WAIT_MS)
-    const ended = this.#exits.waitFor(container.id, giveUp)
+    const until = performance.now() + KILL_WAIT_MS
+    const leave = new AbortController()
+    using _waiting = { [Symbol.dispose]: () => leave.abort() }
+    const ended = this.#exits.waitFor(container.id, leave.signal)
     ended.catch(() => undefined)
     for (let pause = KILL_RETRY_MS; ; pause = Math.min(pause * 2, KILL_RETRY_MAX_MS)) {
       if (container.init !== undefined) signalProcess(container.init, SIGKILL)
@@ -122,7 +124,7 @@ export class Stops {
       const obstacle = this.#exits.obstacle(container.id)
       if (obstacle !== undefined) throw obstacle
       this.#exits.look(container.id)
-      if (giveUp.aborted) {
+      if (performance.now() > until) {
         throw new BerthError(
           'deadline',
           `container ${container.id} did not end within ${KILL_WAIT_MS / 1000} s of SIGKILL (pid ${container.init?.pid})`,
