@@ -36,7 +36,7 @@ import { Timeline } from './observe/timeline.ts'
 import type { Cgroups } from './os/cgroup/cgroup.ts'
 import { confinements } from './os/confinement.ts'
 import { FileLock } from './os/files.ts'
-import { makePrivateMountPoint, unmount } from './os/mounts.ts'
+import { makePrivateMountPoint, removePrivateMountPoint, unmount } from './os/mounts.ts'
 import { NamespacePins } from './os/namespaces.ts'
 import { closeOnExecAll, raiseFileLimit, warmThreadPool } from './os/node.ts'
 import { checkExitNotices } from './os/pidfd.ts'
@@ -242,7 +242,7 @@ function holdDirectories(paths: NodePaths, parts: Parts): void {
   // A root file system that spread into other mount namespaces would stay busy there after it is gone here.
   makePrivateMountPoint(paths.root)
   parts.add(paths, ({ root, pods }) => {
-    if (readdirSync(pods).length === 0) unmount(root, { detach: true })
+    if (readdirSync(pods).length === 0) removePrivateMountPoint(root)
   })
 }
 

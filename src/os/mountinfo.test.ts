@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import { test } from 'node:test'
-import { mountsIn, parseMountInfo, propagationIn } from './mountinfo.ts'
+import { isBoundOnItself, mountsIn, parseMountInfo, propagationIn } from './mountinfo.ts'
 
 const TEXT = `22 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
 30 22 0:27 / /run rw,nosuid shared:5 master:1 - tmpfs tmpfs rw,mode=755
@@ -17,6 +17,7 @@ test('mountinfo lines are read with any number of optional fields', () => {
   assert.deepEqual(entries[1], {
     id: 30,
     parent: 22,
+    device: '0:27',
     root: '/',
     mountPoint: '/run',
     shared: true,
@@ -39,6 +40,18 @@ test('mounts below a directory do not include those of a neighbour with the same
   assert.deepEqual(points('/run/berth'), ['/run/berth', '/run/berth/pods/a/ns/net'])
   assert.deepEqual(points('/run/ber'), [])
   assert.equal(points('/').length, 7)
+})
+
+test('a directory that is bound on itself is told from a disk, a directory or another name that is mounted there', () => {
+  const bound = (line: string) =>
+    isBoundOnItself(parseMountInfo(`${TEXT}50 22 254:0 / /data rw - ext4 /dev/vda rw\n${line}\n`), '/data/b')
+  assert.equal(bound('51 50 254:0 /b /data/b rw - ext4 /dev/vda rw'), true)
+  assert.equal(bound('51 50 254:1 / /data/b rw - ext4 /dev/vdb rw'), false)
+  assert.equal(bound('51 50 254:1 /b /data/b rw - ext4 /dev/vdb rw'), false)
+  assert.equal(bound('51 50 254:0 /else /data/b rw - ext4 /dev/vda rw'), false)
+  const onDisk = '51 50 254:1 / /data/b rw - ext4 /dev/vdb rw\n52 51 254:1 / /data/b rw - ext4 /dev/vdb rw'
+  assert.equal(bound(onDisk), true, 'a disk, and it is bound on itself')
+  assert.equal(bound(''), false)
 })
 
 test('propagation is that of the deepest mount, of the one on top where several are stacked', () => {

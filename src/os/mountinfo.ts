@@ -1,7 +1,11 @@
+import { join, relative } from 'node:path'
+
 /** One line of /proc/PID/mountinfo (proc_pid_mountinfo(5)). */
 export type MountEntry = {
   readonly id: number
   readonly parent: number
+  /** `8:1` */
+  readonly device: string
   /** Path inside the file system that is mounted here. */
   readonly root: string
   readonly mountPoint: string
@@ -23,11 +27,12 @@ export function parseMountInfo(text: string): MountEntry[] {
     const fields = line.split(' ')
     const dash = fields.indexOf('-', 6)
     if (dash < 0) continue
-    const [id = '', parent = '', , root = '', mountPoint = ''] = fields
+    const [id = '', parent = '', device = '', root = '', mountPoint = ''] = fields
     const optional = fields.slice(6, dash)
     entries.push({
       id: Number(id),
       parent: Number(parent),
+      device,
       root: decodeOctal(root),
       mountPoint: decodeOctal(mountPoint),
       shared: optional.some(field => field.startsWith('shared:')),
@@ -49,6 +54,17 @@ function decodeOctal(text: string): string {
 /** Mounts at and below `dir`. */
 export function mountsIn(entries: readonly MountEntry[], dir: string): MountEntry[] {
   return entries.filter(entry => isWithin(entry.mountPoint, dir))
+}
+
+/**
+ * What is mounted at `dir` (absolute, without symlinks) is the directory itself that would be there without it, and no
+ * other disk or directory that somebody mounted there.
+ */
+export function isBoundOnItself(entries: readonly MountEntry[], dir: string): boolean {
+  const own = entries.findLast(({ mountPoint }) => mountPoint === dir)
+  const parent = entries.find(({ id }) => id === own?.parent)
+  if (own === undefined || parent === undefined || own.device !== parent.device) return false
+  return own.root === join(parent.root, relative(parent.mountPoint, dir))
 }
 
 /** The mount that `path` (absolute, without symlinks) is on: the last one made at the deepest mount point. */

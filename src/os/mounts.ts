@@ -2,7 +2,14 @@ import { closeSync, constants, openSync, readFileSync, readSync, realpathSync } 
 import { dirname, relative } from 'node:path'
 import { effectSync } from '../base/effects.ts'
 import { BerthError, errnoOf, messageOf } from '../base/errors.ts'
-import { type MountEntry, mountsIn, type Propagation, parseMountInfo, propagationIn } from './mountinfo.ts'
+import {
+  isBoundOnItself,
+  type MountEntry,
+  mountsIn,
+  type Propagation,
+  parseMountInfo,
+  propagationIn,
+} from './mountinfo.ts'
 import * as sys from './syscalls.ts'
 
 const MS_RDONLY = 1
@@ -84,6 +91,12 @@ function setPropagation(target: string, type: number, recursive: boolean): void 
 export function makePrivateMountPoint(dir: string): void {
   if (!isMountPoint(dir)) bindMount(dir, dir)
   makePrivate(dir)
+}
+
+/** The end of `makePrivateMountPoint`: what somebody else mounted at `dir`, such as a disk for it alone, stays. */
+export function removePrivateMountPoint(dir: string): void {
+  const path = realpathSync(dir)
+  if (isBoundOnItself(readMounts(), path)) unmount(path, { detach: true })
 }
 
 /**

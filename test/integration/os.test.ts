@@ -69,6 +69,23 @@ test('errors of mount name the call, the target and the reason', () => {
   })
 })
 
+test('the end of a private mount point leaves what somebody else had mounted there', () => {
+  const dir = scratch.directory('own')
+  mounts.makePrivateMountPoint(dir)
+  mounts.removePrivateMountPoint(dir)
+  assert.equal(mounts.isMountPoint(dir), false)
+  for (const mountIt of [
+    () => mounts.mount('tmpfs', dir, 'tmpfs', 0, ''),
+    () => mounts.bindMount(scratch.directory('else'), dir),
+  ]) {
+    mountIt()
+    mounts.makePrivateMountPoint(dir)
+    mounts.removePrivateMountPoint(dir)
+    assert.equal(mounts.isMountPoint(dir), true)
+    mounts.unmount(dir)
+  }
+})
+
 test('propagation is set and read back', () => {
   const dir = scratch.directory('spread')
   mounts.makePrivateMountPoint(dir)

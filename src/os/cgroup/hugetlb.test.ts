@@ -75,7 +75,7 @@ test('groups of both versions, with the controller and without', async t => {
   const root = directory(t)
   mkdirSync(join(root, 'pod'))
   for (const [name, text] of Object.entries(V1)) writeFileSync(join(root, 'pod', name), text)
-  const line = { id: 1, parent: 1, root: '/', shared: false, slave: false, source: 'cgroup' }
+  const line = { id: 1, parent: 1, root: '/', shared: false, slave: false, source: 'cgroup', device: '0:30' }
   const mount = { ...line, mountPoint: root, type: 'cgroup', superOptions: ['rw', 'hugetlb'] }
   const v1 = new CgroupsV1([mount], ['2MB'])
   await v1.writeLimits('/pod', { hugepageLimits: [{ pageSize: '2MB', limit: 0 }] })

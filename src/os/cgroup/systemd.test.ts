@@ -17,7 +17,7 @@ function slice(
   const root = mkdtempSync(join(tmpdir(), 'berth-units-'))
   t.after(() => rmSync(root, { recursive: true }))
   mkdirSync(join(root, 'pod.slice/here.scope'), { recursive: true })
-  const line = { id: 1, parent: 1, root: '/', shared: false, slave: false, source: 'cgroup' }
+  const line = { id: 1, parent: 1, root: '/', shared: false, slave: false, source: 'cgroup', device: '0:30' }
   const memory: MountEntry = { ...line, mountPoint: root, type: 'cgroup', superOptions: ['rw', 'memory'] }
   const asked: string[] = []
   const log = {

@@ -41,7 +41,15 @@ function fakeHost(t: TestContext): { root: string; cgroups: CgroupsV1 } {
     mkdirSync(join(mountPoint, 'pod/box'), { recursive: true })
     for (const [name, text] of Object.entries(files)) writeFileSync(join(mountPoint, 'pod', name), text)
     const superOptions = ['rw', ...controllers.split(',')]
-    const line = { id: 1, parent: 1, root: '/', shared: false, slave: false, source: 'cgroup' }
+    const line = {
+      id: 1,
+      parent: 1,
+      root: '/',
+      shared: false,
+      slave: false,
+      source: 'cgroup',
+      device: '0:30',
+    }
     return { ...line, mountPoint, type: 'cgroup', superOptions }
   })
   return { root, cgroups: new CgroupsV1(mounts) }
