@@ -67,6 +67,7 @@ export class Exits {
   }
 
   #failed(id: string, error: unknown): void {
+    if (this.#context.catalog.container(id) === undefined) return // removed meanwhile: nobody asks for it again
     const now = performance.now()
     const { tries = 0, toldAt = -TELL_INTERVAL_MS } = this.#unrecorded.get(id) ?? {}
     const isNews = now - toldAt >= TELL_INTERVAL_MS
